@@ -1,0 +1,5 @@
+"""From a model to measured, quantized GGUFs and their card."""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"

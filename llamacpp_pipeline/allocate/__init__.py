@@ -1,0 +1,1 @@
+"""3a. How bits are given to tensors. Empty until size targets arrive."""

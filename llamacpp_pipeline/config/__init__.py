@@ -1,0 +1,1 @@
+"""1. What was asked: YAML to PipelineConfig."""

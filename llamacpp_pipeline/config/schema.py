@@ -1,0 +1,166 @@
+"""PipelineConfig: everything a YAML file can say, composed from the stages' own Params."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt, StringConstraints, model_validator
+
+from llamacpp_pipeline.stages.base import Frozen, Placement
+from llamacpp_pipeline.stages.bench import BenchParams
+from llamacpp_pipeline.stages.imatrix import ImatrixParams
+from llamacpp_pipeline.stages.perplexity import PerplexityParams
+from llamacpp_pipeline.stages.quantize import QuantizeParams
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+FileStem = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
+
+
+class HubFile(Frozen):
+    """One file of a Hub repository."""
+
+    repo: str
+    repo_type: Literal["model", "dataset"] = "model"
+    revision: str = "main"
+    file: str
+    member: str | None = None  # a file inside it, where it is a zip archive
+    sha256: Sha256 | None = None
+
+
+class ModelConfig(Frozen):
+    """The unquantized model: a Hub repository, a local folder, or the embedded demo model."""
+
+    repo: str | None = None
+    revision: str = "main"
+    path: str | None = None  # relative to the YAML file
+    demo: bool = False
+    name: FileStem | None = None  # of the files made; default: the last part of repo or path
+
+    @model_validator(mode="after")
+    def exactly_one_source(self) -> ModelConfig:
+        if sum((self.repo is not None, self.path is not None, self.demo)) != 1:
+            message = "give exactly one of `repo`, `path` and `demo: true`"
+            raise ValueError(message)
+        return self
+
+
+class CorpusConfig(Frozen):
+    """A text: a local file, a file on the Hub, or a part of the demo text."""
+
+    path: str | None = None  # relative to the YAML file
+    hub: HubFile | None = None
+    demo: Literal["calibration", "evaluation"] | None = None
+
+    @model_validator(mode="after")
+    def exactly_one_source(self) -> CorpusConfig:
+        if sum(value is not None for value in (self.path, self.hub, self.demo)) != 1:
+            message = "give exactly one of `path`, `hub` and `demo`"
+            raise ValueError(message)
+        return self
+
+
+class ConvertConfig(Frozen):
+    """How the checkpoint becomes the reference GGUF."""
+
+    outtype: Literal["f16", "bf16", "f32", "auto"] = "auto"
+    mtp: Literal["auto", "keep", "drop"] = "auto"
+    mmproj: bool = False  # also make the multimodal projector, as a file of its own
+    pre_tokenizer: str | None = None
+
+
+class EvaluationConfig(PerplexityParams):
+    """The text PPL and KLD are measured on, and how it is cut."""
+
+    corpus: CorpusConfig
+
+
+class CalibrationConfig(ImatrixParams):
+    """The text the imatrix is computed from, and how it is cut."""
+
+    corpus: CorpusConfig
+
+
+class GivenImatrix(Frozen):
+    """An imatrix file that somebody made."""
+
+    path: str | None = None  # relative to the YAML file
+    hub: HubFile | None = None
+
+    @model_validator(mode="after")
+    def exactly_one_source(self) -> GivenImatrix:
+        if (self.path is None) == (self.hub is None):
+            message = "give exactly one of `path` and `hub`"
+            raise ValueError(message)
+        return self
+
+
+class VariantConfig(QuantizeParams):
+    """One output GGUF. In YAML a bare file type (`- Q4_K_M`) stands for `{ftype: Q4_K_M}`."""
+
+    name: FileStem | None = None  # default: the ftype
+    imatrix: bool = True
+
+    @property
+    def label(self) -> str:
+        """The variant's name in tables and file names."""
+        return self.name or self.ftype
+
+
+class Comparison(Frozen):
+    """A percentile table on the card: two variants side by side."""
+
+    variant: str
+    against: str
+    variant_label: str = "this"
+    against_label: str | None = None  # default: the other variant's name
+
+
+class CardConfig(Frozen):
+    """What the card cannot know by itself."""
+
+    title: str | None = None
+    notes: str | None = None  # Markdown of the publisher's own
+    base_model: str | None = None  # the Hub id on the card; default: model.repo
+    license: str | None = None  # default: inherited
+    quantized_by: str | None = None
+    compare: tuple[Comparison, ...] = ()
+
+
+class ToolchainConfig(Frozen):
+    """Where llama.cpp comes from and how it is built."""
+
+    source: Literal["auto", "submodule", "git", "sdist", "path"] = "auto"
+    path: str | None = None  # with `source: path`
+    backend: Literal["cpu", "cuda", "metal", "vulkan", "hip"] = "cpu"
+    flags: tuple[str, ...] = ()  # more CMake definitions: -DGGML_NATIVE=OFF
+    jobs: PositiveInt | None = None  # not part of the BuildId
+
+    @model_validator(mode="after")
+    def path_with_source_path(self) -> ToolchainConfig:
+        if (self.source == "path") != (self.path is not None):
+            message = "`path` goes with `source: path`, and only with it"
+            raise ValueError(message)
+        return self
+
+
+class OutputConfig(Frozen):
+    """What lands in the result folder besides the variants."""
+
+    reference: bool = False  # the unquantized GGUF too
+    imatrix: bool = True
+
+
+class PipelineConfig(Frozen):
+    """One YAML file. See `llamacpp-pipeline init` for a commented example."""
+
+    model: ModelConfig
+    convert: ConvertConfig = ConvertConfig()
+    evaluation: EvaluationConfig
+    calibration: CalibrationConfig | None = None  # compute an imatrix from this text
+    imatrix: GivenImatrix | None = None  # or use this one
+    variants: Annotated[tuple[VariantConfig, ...], Field(min_length=1)]
+    bench: BenchParams | None = BenchParams()
+    placement: Placement = Placement()
+    toolchain: ToolchainConfig = ToolchainConfig()
+    output: OutputConfig = OutputConfig()
+    card: CardConfig = CardConfig()

@@ -1,0 +1,1 @@
+"""3b. Calibration and evaluation data."""

@@ -1,0 +1,1 @@
+"""2. What will be done: pure, decided before anything runs."""

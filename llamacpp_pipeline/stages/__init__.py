@@ -1,0 +1,1 @@
+"""3. How each step is done: one file per stage."""

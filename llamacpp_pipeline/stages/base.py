@@ -1,0 +1,84 @@
+"""What a stage is: parameters in, a command, and a result read from what the command left."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, PositiveInt
+
+Argv = tuple[str, ...]
+Paths = Mapping[str, Path]
+MadeBy = Literal["binary", "converter", "pipeline"]
+
+
+class Frozen(BaseModel):
+    """A value: immutable, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class Placement(Frozen):
+    """Where and how wide a step runs. Recorded, not hashed: it must not change a number."""
+
+    n_threads: PositiveInt | None = None  # None: the number of physical cores
+    n_gpu_layers: int | None = None  # None: llama.cpp decides (0 on a CPU build)
+    extra: tuple[str, ...] = ()  # more flags for every llama.cpp tool that loads a model
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProgressPattern:
+    """How to read a tool's own counter: the last `done` match over the last `total` match.
+
+    Both patterns have a group `n`; `total` may be None where the tool never says.
+    """
+
+    done: re.Pattern[str]
+    total: re.Pattern[str] | None
+    unit: str  # "chunk", "tensor", "file": what is counted
+
+
+P = TypeVar("P", bound=Frozen)
+R = TypeVar("R", bound=Frozen)
+
+
+def no_placement(placement: Placement) -> Argv:
+    """For tools that run where they are."""
+    del placement
+    return ()
+
+
+def no_bytes(params: Frozen) -> None:
+    """For stages whose outputs are too small to predict."""
+    del params
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToolStage(Generic[P, R]):
+    """One kind of work: one child process, its inputs and outputs, and the proof of its result.
+
+    `argv` receives the paths of all inputs and outputs by name and starts with `tool`.
+    `parse` receives the child's merged output and the same paths; it raises
+    UnreadableOutputError (or InputError) rather than returning anything partial.
+    `tool` is a llama.cpp binary, "convert_hf_to_gguf", or a module of this package
+    that is run as `python -m`.
+    """
+
+    name: str
+    version: int  # bump when argv or parse changes meaning
+    tool: str
+    made_by: MadeBy
+    inputs: frozenset[str]
+    optional_inputs: frozenset[str] = frozenset()
+    outputs: Mapping[str, str]  # output name -> file or folder name in the step's folder
+    params: type[P]
+    result: type[R]
+    argv: Callable[[P, Paths], Argv]
+    parse: Callable[[str, Paths], R]
+    placement: Callable[[Placement], Argv] = no_placement
+    progress: ProgressPattern | None = None
+    machine_bound: bool = False  # its numbers are of this machine and placement: hash both
+    environment: frozenset[str] = field(default_factory=frozenset)  # variables it may see

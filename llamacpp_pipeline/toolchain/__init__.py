@@ -1,0 +1,1 @@
+"""The binaries: source, patches, build."""
