@@ -30,6 +30,7 @@ class OutputRef:
 
 
 Input = Leaf | OutputRef
+ANYWHERE = Placement()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +42,7 @@ class Step:
     params: Frozen
     inputs: Mapping[str, Input]
     after: tuple[str, ...] = ()  # steps that must have succeeded, whose outputs are not used
-    placement: Placement = Placement()
+    placement: Placement = ANYWHERE
 
 
 @dataclass(frozen=True, kw_only=True)
