@@ -21,7 +21,7 @@ Part = Literal["train", "calibration", "evaluation"]
 PARTS: Final[tuple[Part, ...]] = get_args(Part)
 
 # Of 1000 documents, so many go to the part; the rest is for training.
-_EVALUATION_PERMILLE: Final = 40
+_EVALUATION_PERMILLE: Final = 60
 _CALIBRATION_PERMILLE: Final = 60
 
 # Not part of every installation, generated, or not documentation of the library.
@@ -102,10 +102,10 @@ def paragraphs(part: Part) -> frozenset[str]:
 def part_of(name: str) -> Part:
     """Return the part to which the document of this name belongs, in every Python version."""
     place = int(_digest(name)[:8], 16) % 1000
-    if place < _EVALUATION_PERMILLE:
-        return "evaluation"
-    if place < _EVALUATION_PERMILLE + _CALIBRATION_PERMILLE:
+    if place < _CALIBRATION_PERMILLE:
         return "calibration"
+    if place < _CALIBRATION_PERMILLE + _EVALUATION_PERMILLE:
+        return "evaluation"
     return "train"
 
 
