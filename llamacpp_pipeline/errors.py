@@ -93,6 +93,12 @@ class UnreadableOutputError(PipelineError):
         self.expected = expected
 
 
+class MixedConditionsError(PipelineError):
+    """Numbers measured under different conditions would have stood in one table."""
+
+    exit_code = 1
+
+
 class PublishError(PipelineError):
     """The Hub refused, or what would be published is incomplete."""
 

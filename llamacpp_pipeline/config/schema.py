@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt, StringConstraints, model_validator
+from pydantic import Field, PositiveInt, StringConstraints, field_validator, model_validator
 
 from llamacpp_pipeline.stages.base import Frozen, Placement
 from llamacpp_pipeline.stages.bench import BenchParams
@@ -14,23 +20,66 @@ from llamacpp_pipeline.stages.quantize import QuantizeParams
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 FileStem = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
+RepoId = Annotated[str, StringConstraints(pattern=r"^[\w.-]+(/[\w.-]+)?$")]
+
+# std::regex knows groups (?:...), (?=...) and (?!...), and no others that begin with (?.
+FOREIGN_GROUP = re.compile(r"\(\?(?![:=!])")
+RESERVED = "reference"  # the label of the unquantized GGUF's own steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clash:
+    """Values that are right by themselves and wrong together."""
+
+    path: tuple[str | int, ...]
+    message: str
+
+
+class ClashError(ValueError):
+    """What pydantic is told; `clashes` says where each one is."""
+
+    def __init__(self, clashes: tuple[Clash, ...]) -> None:
+        super().__init__("; ".join(clash.message for clash in clashes))
+        self.clashes = clashes
+
+
+def did_you_mean(word: str, known: Iterator[str] | Mapping[str, object] | tuple[str, ...]) -> str:
+    """`: did you mean ...?`, or nothing where no known word is near."""
+    words = {known_word.casefold(): known_word for known_word in known}
+    near = get_close_matches(word.casefold(), words, n=1, cutoff=0.6)
+    return f": did you mean {words[near[0]]}?" if near else ""
 
 
 class HubFile(Frozen):
     """One file of a Hub repository."""
 
-    repo: str
+    repo: RepoId
     repo_type: Literal["model", "dataset"] = "model"
     revision: str = "main"
     file: str
     member: str | None = None  # a file inside it, where it is a zip archive
     sha256: Sha256 | None = None
 
+    @model_validator(mode="after")
+    def member_of_a_zip(self) -> HubFile:
+        if self.member is not None and not self.file.lower().endswith(".zip"):
+            message = f"`member` names a file inside a .zip, which {self.file} is not"
+            raise ValueError(message)
+        return self
+
+    @property
+    def unpacked(self) -> str:
+        """The file wanted, as it lies in the folder that fetch leaves."""
+        if self.member is None:
+            return self.file
+        folder, slash, _ = self.file.rpartition("/")
+        return f"{folder}{slash}{self.member.rpartition('/')[2]}"
+
 
 class ModelConfig(Frozen):
     """The unquantized model: a Hub repository, a local folder, or the embedded demo model."""
 
-    repo: str | None = None
+    repo: RepoId | None = None
     revision: str = "main"
     path: str | None = None  # relative to the YAML file
     demo: bool = False
@@ -42,6 +91,17 @@ class ModelConfig(Frozen):
             message = "give exactly one of `repo`, `path` and `demo: true`"
             raise ValueError(message)
         return self
+
+    @property
+    def label(self) -> str:
+        """The model's name in file names; `load` has made it one."""
+        return self.name or stem_of(self.repo or self.path or "demo")
+
+
+def stem_of(source: str) -> str:
+    """The last part of a repository or a path, as a file name can begin."""
+    last = source.replace("\\", "/").rstrip("/").rpartition("/")[2]
+    return re.sub(r"[^A-Za-z0-9._+-]+", "-", last).lstrip("._+-") or "model"
 
 
 class CorpusConfig(Frozen):
@@ -57,6 +117,13 @@ class CorpusConfig(Frozen):
             message = "give exactly one of `path`, `hub` and `demo`"
             raise ValueError(message)
         return self
+
+    def same_text(self, other: CorpusConfig) -> bool:
+        """Whether both visibly name one text."""
+        if self.hub is not None and other.hub is not None:
+            ours, theirs = self.hub, other.hub
+            return (ours.repo, ours.file, ours.member) == (theirs.repo, theirs.file, theirs.member)
+        return self == other
 
 
 class ConvertConfig(Frozen):
@@ -100,10 +167,37 @@ class VariantConfig(QuantizeParams):
     name: FileStem | None = None  # default: the ftype
     imatrix: bool = True
 
+    @field_validator("tensor_types")
+    @classmethod
+    def patterns_that_std_regex_reads(cls, value: dict[str, str]) -> dict[str, str]:
+        wrong = [f"{pattern!r} {why}" for pattern in value if (why := misread_pattern(pattern))]
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        return value
+
     @property
     def label(self) -> str:
         """The variant's name in tables and file names."""
         return self.name or self.ftype
+
+
+def misread_pattern(pattern: str) -> str | None:
+    """What keeps llama-quantize from reading a tensor name pattern as it is meant, if anything."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # [[:alpha:]] is known to std::regex
+            re.compile(pattern)
+    except re.error as error:
+        return f"is no regular expression: {error}"
+    if pattern != pattern.lower():
+        return f"is lower-cased by llama-quantize: write {pattern.lower()!r} if you mean that"
+    if FOREIGN_GROUP.search(pattern):
+        return "has a (?...) group that std::regex does not know"
+    if "=" in re.sub(r"\(\?=", "", pattern) or "(?=" in pattern:
+        return "has a `=`, at which llama-quantize ends the pattern"
+    if not pattern or re.search(r"\s", pattern):
+        return "is empty or has a blank, which no tensor name has"
+    return None
 
 
 class Comparison(Frozen):
@@ -164,3 +258,50 @@ class PipelineConfig(Frozen):
     toolchain: ToolchainConfig = ToolchainConfig()
     output: OutputConfig = OutputConfig()
     card: CardConfig = CardConfig()
+
+    @model_validator(mode="after")
+    def nothing_clashes(self) -> PipelineConfig:
+        clashes = (*imatrix_clashes(self), *label_clashes(self), *comparison_clashes(self))
+        if clashes:
+            raise ClashError(clashes)
+        return self
+
+
+def imatrix_clashes(config: PipelineConfig) -> Iterator[Clash]:
+    """An imatrix from two places, or from the very text it is judged on."""
+    if config.calibration is None:
+        return
+    if config.imatrix is not None:
+        message = "give either `calibration` (compute one) or `imatrix` (use one), not both"
+        yield Clash(path=("imatrix",), message=message)
+    if config.calibration.corpus.same_text(config.evaluation.corpus):
+        message = "is the evaluation text too: figures would flatter; calibrate on another text"
+        yield Clash(path=("calibration", "corpus"), message=message)
+
+
+def label_clashes(config: PipelineConfig) -> Iterator[Clash]:
+    """Two variants of one name, on file systems that do not tell a from A too."""
+    count = Counter(variant.label.casefold() for variant in config.variants)
+    seen: set[str] = set()
+    for at, variant in enumerate(config.variants):
+        label = variant.label.casefold()
+        path = ("variants", at, "name" if variant.name else "ftype")
+        if label == RESERVED:
+            yield Clash(path=path, message=f"{variant.label} is what the unquantized GGUF is called")
+        if count[label] > 1 and label in seen:
+            message = f"a second variant named {variant.label}: give one of them a `name`"
+            yield Clash(path=path, message=message)
+        seen.add(label)
+
+
+def comparison_clashes(config: PipelineConfig) -> Iterator[Clash]:
+    """A comparison of what is not there, or with itself."""
+    labels = tuple(variant.label for variant in config.variants)
+    for at, comparison in enumerate(config.card.compare):
+        for side, label in (("variant", comparison.variant), ("against", comparison.against)):
+            if label not in labels:
+                message = f"no variant is named {label}{did_you_mean(label, labels)}"
+                yield Clash(path=("card", "compare", at, side), message=message)
+        if comparison.variant == comparison.against:
+            message = f"{comparison.variant} is compared with itself"
+            yield Clash(path=("card", "compare", at, "against"), message=message)

@@ -36,17 +36,17 @@ MUON_RATE: Final = 5e-3
 ADAM_RATE: Final = 2e-3
 WEIGHT_DECAY: Final = 0.1
 WARM_UP: Final = 60
-REPORT_EVERY: Final = 20
-SAVE_EVERY: Final = 250
+REPORT_EVERY: Final = 50
+SAVE_EVERY: Final = 150
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """How to train: everything that the result depends on besides the text."""
 
-    steps: int = 2400
-    batch: int = 8
-    window: int = CONTEXT
+    steps: int = 1200
+    tokens: int = 4096
+    short_share: float = 0.7
     seed: int = 20
     muon_rate: float = MUON_RATE
     adam_rate: float = ADAM_RATE
@@ -144,9 +144,9 @@ def loss_of(model: Qwen3_5ForCausalLM, rows: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def held_out_loss(model: Qwen3_5ForCausalLM, ids: torch.Tensor, window: int) -> float:
-    """Return the loss over up to 64 windows of a text."""
+    """Return the loss over up to 32 windows of a text."""
     model.eval()
-    rows = ids.unfold(0, window + 1, window)[:64]
+    rows = ids.unfold(0, window + 1, window)[:32]
     losses = [loss_of(model, part).item() for part in rows.split(16) if len(part) == 16]
     model.train()
     return sum(losses) / len(losses)
@@ -155,9 +155,9 @@ def held_out_loss(model: Qwen3_5ForCausalLM, ids: torch.Tensor, window: int) -> 
 class Windows:
     """Windows of the text at random phases; each pass over the text sees every token once."""
 
-    def __init__(self, ids: torch.Tensor, settings: Settings) -> None:
-        self._ids, self._window, self._batch = ids, settings.window, settings.batch
-        self._random = torch.Generator().manual_seed(settings.seed)
+    def __init__(self, ids: torch.Tensor, *, window: int, tokens: int, seed: int) -> None:
+        self._ids, self._window, self._batch = ids, window, tokens // window
+        self._random = torch.Generator().manual_seed(seed)
         self._starts = torch.empty(0, dtype=torch.long)
 
     def take(self) -> torch.Tensor:
@@ -189,7 +189,9 @@ def train(settings: Settings, folder: Path, report: Callable[[str], None]) -> No
     ids = torch.tensor(tokenizer.encode(demo_text("train")).ids)
     held_out = torch.tensor(tokenizer.encode(demo_text("calibration")).ids)
     model = build_model(tokenizer.token_to_id(END_OF_TEXT), settings)
-    windows, began = Windows(ids, settings), time.monotonic()
+    began, size, seed = time.monotonic(), settings.tokens, settings.seed
+    short = Windows(ids, window=CONTEXT // 2, tokens=size, seed=seed)
+    long = Windows(ids, window=CONTEXT, tokens=size, seed=seed + 1)
     steppers = optimisers(model, settings)
     full = [[group["lr"] for group in stepper.param_groups] for stepper in steppers]
     report(f"{sum(p.numel() for p in model.parameters())} parameters, {len(ids)} tokens")
@@ -198,6 +200,7 @@ def train(settings: Settings, folder: Path, report: Callable[[str], None]) -> No
         for stepper, rates in zip(steppers, full, strict=True):
             for group, top in zip(stepper.param_groups, rates, strict=True):
                 group["lr"] = top * rate(step, settings.steps)
+        windows = short if step < settings.steps * settings.short_share else long
         loss = loss_of(model, windows.take())
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -206,7 +209,7 @@ def train(settings: Settings, folder: Path, report: Callable[[str], None]) -> No
             stepper.zero_grad()
         total += loss.item()
         if (step + 1) % REPORT_EVERY == 0:
-            held = held_out_loss(model, held_out, settings.window)
+            held = held_out_loss(model, held_out, CONTEXT)
             spent = time.monotonic() - began
             report(f"{step + 1} {spent:.0f} s train {total / REPORT_EVERY:.4f} other {held:.4f}")
             total = 0.0

@@ -10,6 +10,8 @@ from typing import Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
+from llamacpp_pipeline.errors import PipelineError
+
 Argv = tuple[str, ...]
 Paths = Mapping[str, Path]
 MadeBy = Literal["binary", "converter", "pipeline"]
@@ -56,13 +58,22 @@ def no_bytes(params: Frozen) -> None:
     del params
 
 
+def no_explanation(log: str) -> None:
+    """For tools whose own error lines say enough."""
+    del log
+
+
 @dataclass(frozen=True, kw_only=True)
 class ToolStage(Generic[P, R]):
     """One kind of work: one child process, its inputs and outputs, and the proof of its result.
 
-    `argv` receives the paths of all inputs and outputs by name and starts with `tool`.
+    `argv` receives the paths of all inputs and outputs by name and starts with `tool`. It may
+    open the inputs to refuse what cannot work (InputError), so the paths must be ones that the
+    caller can open; they reach the command line as they are.
     `parse` receives the child's merged output and the same paths; it raises
     UnreadableOutputError (or InputError) rather than returning anything partial.
+    `explain` receives the output of a child that failed; where it knows the cause it returns an
+    error with the fix, to be raised (with the log's path) instead of a general one.
     `tool` is a llama.cpp binary, "convert_hf_to_gguf", or a module of this package
     that is run as `python -m`.
     """
@@ -79,6 +90,7 @@ class ToolStage(Generic[P, R]):
     argv: Callable[[P, Paths], Argv]
     parse: Callable[[str, Paths], R]
     placement: Callable[[Placement], Argv] = no_placement
+    explain: Callable[[str], PipelineError | None] = no_explanation
     progress: ProgressPattern | None = None
     machine_bound: bool = False  # its numbers are of this machine and placement: hash both
     environment: frozenset[str] = field(default_factory=frozenset)  # variables it may see

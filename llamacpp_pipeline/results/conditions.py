@@ -1,0 +1,314 @@
+"""Under which conditions figures were measured, and the refusal to mix them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+
+from pydantic import NonNegativeInt, PositiveInt
+
+from llamacpp_pipeline.errors import MixedConditionsError, PipelineError
+from llamacpp_pipeline.plan.step import Input, Leaf, OutputRef
+from llamacpp_pipeline.results.documented import Documented
+from llamacpp_pipeline.results.record import Machine, StepRecord
+from llamacpp_pipeline.results.run import RunRecords, output_file
+from llamacpp_pipeline.stages.bench import BenchParams, BenchResult
+from llamacpp_pipeline.stages.fetch import FetchResult
+from llamacpp_pipeline.stages.imatrix import ImatrixResult
+from llamacpp_pipeline.stages.kld import KldResult
+from llamacpp_pipeline.stages.perplexity import PerplexityParams, PerplexityResult
+
+REFERENCE = "reference"
+NOISE_FLOOR = "kld/reference"
+SHOWN = 12  # characters of a digest in a message
+
+
+class FileRef(Documented):
+    """A given file, known by its content."""
+
+    label: str
+    """Its name, without the folder it lay in."""
+    sha256: str
+    """sha256 of the file's bytes."""
+    size_bytes: NonNegativeInt
+    """Its size."""
+    source: str | None = None
+    """Where it came from: a Hub repository and its commit; absent for a local file."""
+
+
+class Calibration(Documented):
+    """What the imatrix was made from."""
+
+    imatrix_sha256: str
+    """sha256 of the imatrix file."""
+    text: FileRef | None = None
+    """The calibration text; absent where a finished imatrix was given."""
+    n_ctx: PositiveInt | None = None
+    """Context length at which the text was read."""
+    n_chunks: PositiveInt | None = None
+    """Chunks of the text that were used."""
+    given: FileRef | None = None
+    """The imatrix file that was given; absent where it was computed."""
+
+
+class Conditions(Documented):
+    """What PPL and KLD depend on besides the file measured."""
+
+    corpus: FileRef
+    """The text they are measured on."""
+    n_ctx: PositiveInt
+    """Context length; the first half of each chunk is context only."""
+    n_chunks: PositiveInt
+    """Chunks measured."""
+    n_batch: PositiveInt
+    """Logical batch size."""
+    n_ubatch: PositiveInt
+    """Physical batch size."""
+    flash_attn: str
+    """on, off or auto."""
+    build_id: str
+    """BuildId of the binaries that measured."""
+    commit: str
+    """The commit of llama.cpp they come from."""
+    reference_fingerprint: str
+    """Fingerprint of the step that wrote the reference logits."""
+    calibration: Calibration | None = None
+    """What the imatrix was made from; absent where no variant uses one."""
+
+
+class SpeedConditions(Documented):
+    """What tokens per second depend on besides the file measured."""
+
+    cpu: str
+    """CPU, as llama-bench names it."""
+    gpu: str
+    """GPU, as llama-bench names it; empty without one."""
+    backends: str
+    """Backends compiled in."""
+    n_threads: PositiveInt
+    """Threads used."""
+    n_gpu_layers: int
+    """Layers on the GPU; -1: llama.cpp decides."""
+    n_batch: PositiveInt
+    """Logical batch size."""
+    n_ubatch: PositiveInt
+    """Physical batch size."""
+    repetitions: PositiveInt
+    """Runs behind each mean."""
+    machine: Machine
+    """The machine, without its name."""
+    build_id: str
+    """BuildId of the binaries that measured."""
+
+
+def measured_under(run: RunRecords) -> Conditions:
+    """The conditions of the reference, which every variant must share.
+
+    Raises:
+        MixedConditionsError: where a figure was measured under others, or the calibration
+            text is the evaluation text.
+
+    """
+    record = run.needed(REFERENCE)
+    result = run.needed_result(REFERENCE, PerplexityResult)
+    params = PerplexityParams.model_validate(record.params)
+    conditions = Conditions(
+        corpus=file_ref(run, run.plan.step(REFERENCE).inputs["corpus"]),
+        n_ctx=result.n_ctx,
+        n_chunks=result.n_chunks,
+        n_batch=params.n_batch,
+        n_ubatch=params.n_ubatch,
+        flash_attn=params.flash_attn,
+        build_id=record.made_by_id,
+        commit=run.toolchain.commit,
+        reference_fingerprint=record.fingerprint,
+        calibration=_calibration(run),
+    )
+    refuse_mixed_inputs(run)
+    _refuse_mixed_measurements(run, conditions)
+    _refuse_calibration_on_evaluation(conditions)
+    return conditions
+
+
+def speed_under(run: RunRecords) -> SpeedConditions | None:
+    """The conditions that all speed figures share; None where there are none.
+
+    Raises:
+        MixedConditionsError: where two were measured under different ones.
+
+    """
+    found = [(key, _speed(run, key)) for key in run.records if key.startswith("bench/")]
+    if not found:
+        return None
+    first_key, first = found[0]
+    for key, other in found[1:]:
+        refuse_different(first, other, what=f"speeds of {first_key} and {key}")
+    return first
+
+
+def refuse_different(first: Documented, other: Documented, *, what: str) -> None:
+    """Let two sets of figures stand in one table only where their conditions are equal.
+
+    Raises:
+        MixedConditionsError: naming every condition that differs.
+
+    """
+    left, right = first.model_dump(mode="json"), other.model_dump(mode="json")
+    differing = [
+        f"{name}: {left.get(name)} and {right.get(name)}"
+        for name in sorted(left.keys() | right.keys())
+        if left.get(name) != right.get(name)
+    ]
+    if differing:
+        raise mixed(what, differing)
+
+
+def mixed(what: str, differing: Iterable[str]) -> MixedConditionsError:
+    """The refusal, with its evidence."""
+    return MixedConditionsError(
+        f"{what}: measured under different conditions, so they do not go in one table",
+        evidence=tuple(differing),
+        hint="run the pipeline again with one configuration and one store",
+    )
+
+
+def refuse_mixed_inputs(run: RunRecords) -> None:
+    """Every record must have been made from what the plan says it is made from.
+
+    Raises:
+        MixedConditionsError: naming the record and the input.
+
+    """
+    for step in run.plan.steps:
+        record = run.records.get(step.key)
+        if record is not None:
+            for name, wanted in step.inputs.items():
+                _refuse_other_input(run, (step.key, name), record=record, wanted=wanted)
+
+
+def file_ref(run: RunRecords, source: Input) -> FileRef:
+    """A given file: a leaf, or a file that a fetch step brought from the Hub."""
+    if isinstance(source, Leaf):
+        return FileRef(
+            label=PurePosixPath(source.label).name or source.label,
+            sha256=source.digest,
+            size_bytes=source.size_bytes,
+        )
+    fetched = run.needed_result(source.step, FetchResult)
+    file = output_file(run.needed(source.step), source.output, source.member)
+    return FileRef(
+        label=PurePosixPath(file.name).name,
+        sha256=file.sha256,
+        size_bytes=file.size_bytes,
+        source=f"{fetched.repo}@{fetched.commit}",
+    )
+
+
+def _refuse_other_input(
+    run: RunRecords, at: tuple[str, str], *, record: StepRecord, wanted: Input
+) -> None:
+    key, name = at
+    expected = _identity(run, wanted)
+    got = record.inputs.get(name)
+    found = None if got is None else got.digest
+    if expected is not None and found != expected:
+        recorded = "nothing" if found is None else found[:SHOWN]
+        raise mixed(
+            f"figures of {key}",
+            [f"its {name!r} was {recorded}, where this plan has {expected[:SHOWN]}"],
+        )
+
+
+def _identity(run: RunRecords, source: Input) -> str | None:
+    if isinstance(source, Leaf):
+        return source.digest
+    record = run.records.get(source.step)
+    return None if record is None else record.fingerprint
+
+
+def _refuse_mixed_measurements(run: RunRecords, conditions: Conditions) -> None:
+    for key, record in run.records.items():
+        if not key.startswith(("kld/", "bench/")):
+            continue
+        differing = [
+            f"{name}: {key} has {found}, the reference {expected}"
+            for name, found, expected in _measured(run, key, record=record, conditions=conditions)
+            if found != expected
+        ]
+        if differing:
+            raise mixed(f"figures of {key}", differing)
+
+
+def _measured(
+    run: RunRecords, key: str, *, record: StepRecord, conditions: Conditions
+) -> list[tuple[str, object, object]]:
+    compared: list[tuple[str, object, object]] = [
+        ("BuildId", record.made_by_id, conditions.build_id)
+    ]
+    if key.startswith("kld/"):
+        result = run.needed_result(key, KldResult)
+        compared += [
+            ("n_ctx", result.n_ctx, conditions.n_ctx),
+            ("n_chunks", result.n_chunks, conditions.n_chunks),
+        ]
+    return compared
+
+
+def _calibration(run: RunRecords) -> Calibration | None:
+    computed = run.records.get("imatrix")
+    if computed is not None:
+        result = run.needed_result("imatrix", ImatrixResult)
+        return Calibration(
+            imatrix_sha256=output_file(computed, "imatrix").sha256,
+            text=file_ref(run, run.plan.step("imatrix").inputs["corpus"]),
+            n_ctx=result.n_ctx,
+            n_chunks=result.n_chunks,
+        )
+    source = _given_imatrix(run)
+    if source is None:
+        return None
+    given = file_ref(run, source)
+    return Calibration(imatrix_sha256=given.sha256, given=given)
+
+
+def _given_imatrix(run: RunRecords) -> Input | None:
+    for step in run.plan.steps:
+        source = step.inputs.get("imatrix")
+        if source is None or step.key not in run.records:
+            continue
+        if isinstance(source, OutputRef) and source.step == "imatrix":
+            continue
+        return source
+    return None
+
+
+def _refuse_calibration_on_evaluation(conditions: Conditions) -> None:
+    calibration = conditions.calibration
+    text = None if calibration is None else calibration.text
+    if text is not None and text.sha256 == conditions.corpus.sha256:
+        raise MixedConditionsError(
+            f"calibration text {text.label}: it is the evaluation text, "
+            "so PPL and KLD would flatter every variant that uses the imatrix",
+            evidence=[f"both have sha256 {text.sha256}"],
+            hint="give `calibration.corpus` another text than `evaluation.corpus`",
+        )
+
+
+def _speed(run: RunRecords, key: str) -> SpeedConditions:
+    record = run.needed(key)
+    result = run.needed_result(key, BenchResult)
+    params = BenchParams.model_validate(record.params)
+    if not result.rows:
+        raise PipelineError(f"record of {key}: it has no speeds")
+    return SpeedConditions(
+        cpu=result.cpu,
+        gpu=result.gpu,
+        backends=result.backends,
+        n_threads=result.n_threads,
+        n_gpu_layers=result.n_gpu_layers,
+        n_batch=params.n_batch,
+        n_ubatch=params.n_ubatch,
+        repetitions=params.repetitions,
+        machine=record.machine,
+        build_id=record.made_by_id,
+    )

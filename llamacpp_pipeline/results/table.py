@@ -1,0 +1,174 @@
+"""Records to one row per GGUF: what it is, how large, how good, how fast."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+
+from llamacpp_pipeline.config.schema import VariantConfig
+from llamacpp_pipeline.results.conditions import REFERENCE, measured_under, speed_under
+from llamacpp_pipeline.results.documented import Documented
+from llamacpp_pipeline.results.files import file_names, published_files
+from llamacpp_pipeline.results.record import StepRecord
+from llamacpp_pipeline.results.run import RunRecords, output_file
+from llamacpp_pipeline.stages.bench import BenchResult, BenchRow
+from llamacpp_pipeline.stages.convert import ConvertResult
+from llamacpp_pipeline.stages.kld import KldResult
+from llamacpp_pipeline.stages.perplexity import PerplexityResult
+from llamacpp_pipeline.stages.quantize import QuantizeParams, QuantizeResult
+from llamacpp_pipeline.units import Estimate
+
+
+class Recipe(Documented):
+    """How a variant departs from the reference."""
+
+    ftype: str
+    """The file type, as llama-quantize prints it."""
+    imatrix: bool
+    """Whether an importance matrix was used."""
+    tensor_types: dict[str, str] = {}
+    """Regex on the tensor name to the type asked for; the first match wins."""
+    overridden: dict[str, NonNegativeInt] = {}
+    """Regex of `tensor_types` to the number of tensors it decided."""
+    output_tensor_type: str | None = None
+    """The type asked for output.weight."""
+    token_embedding_type: str | None = None
+    """The type asked for the token embeddings."""
+    leave_output_tensor: bool = False
+    """output.weight was left as it is."""
+    pure: bool = False
+    """Every tensor has the file type's own type."""
+    fallbacks: tuple[str, ...] = ()
+    """Tensors whose rows did not fit the type asked for."""
+
+
+class Size(Documented):
+    """How large a GGUF is, read back from the file itself."""
+
+    n_tensors: PositiveInt
+    """Tensors in the file."""
+    n_elements: PositiveInt
+    """Weights in the file."""
+    tensor_bytes: PositiveInt
+    """Bytes of all tensors."""
+    file_bytes: PositiveInt
+    """Bytes of the file."""
+    bpw: PositiveFloat
+    """Bits per weight of the tensors, as llama-quantize prints it."""
+    file_bpw: PositiveFloat
+    """Bits per weight of the whole file, metadata included."""
+    types: dict[str, PositiveInt] = {}
+    """ggml type to the number of tensors stored in it; empty for the reference."""
+
+
+class VariantRow(Documented):
+    """One GGUF with all its figures. What was not measured is absent (null), never 0."""
+
+    label: str
+    """Its name in tables: the variant's name, or F16 or BF16 for the reference."""
+    kind: Literal["reference", "variant"]
+    """The unquantized file that all others are compared with, or a quantized one."""
+    file: str
+    """Its file name in the result folder."""
+    published: bool
+    """Whether it is in the result folder."""
+    sha256: str
+    """sha256 of the file."""
+    size: Size
+    """How large it is."""
+    recipe: Recipe | None = None
+    """How it was quantized; absent for the reference."""
+    ppl: Estimate | None = None
+    """Perplexity on the evaluation text."""
+    quality: KldResult | None = None
+    """Everything measured against the reference; absent for the reference itself."""
+    speed: tuple[BenchRow, ...] = ()
+    """Tokens per second by test; empty where not measured."""
+
+
+def variant_rows(run: RunRecords) -> tuple[VariantRow, ...]:
+    """One row per finished GGUF, the reference first, the variants in the config's order.
+
+    Raises:
+        MixedConditionsError: where figures were measured under different conditions.
+        PipelineError: where the reference was not made or not measured.
+
+    """
+    measured_under(run)
+    speed_under(run)
+    published = {file.name for file in published_files(run)}
+    variants = (
+        _variant_row(run, variant, record=record, published=published)
+        for variant in run.config.variants
+        if (record := run.records.get(f"quantize/{variant.label}")) is not None
+    )
+    return (_reference_row(run, published=published), *variants)
+
+
+def _reference_row(run: RunRecords, *, published: set[str]) -> VariantRow:
+    result = run.needed_result("convert", ConvertResult)
+    file = file_names(run)["convert", "gguf"]
+    return VariantRow(
+        label=result.outtype.upper(),
+        kind="reference",
+        file=file,
+        published=file in published,
+        sha256=output_file(run.needed("convert"), "gguf").sha256,
+        size=_size(result),
+        ppl=run.needed_result(REFERENCE, PerplexityResult).ppl,
+        speed=_speeds(run, "bench/reference"),
+    )
+
+
+def _variant_row(
+    run: RunRecords, variant: VariantConfig, *, record: StepRecord, published: set[str]
+) -> VariantRow:
+    key = f"quantize/{variant.label}"
+    result = run.needed_result(key, QuantizeResult)
+    quality = run.result(f"kld/{variant.label}", KldResult)
+    file = file_names(run)[key, "gguf"]
+    return VariantRow(
+        label=variant.label,
+        kind="variant",
+        file=file,
+        published=file in published,
+        sha256=output_file(record, "gguf").sha256,
+        size=_size(result),
+        recipe=_recipe(record, result),
+        ppl=None if quality is None else quality.ppl,
+        quality=quality,
+        speed=_speeds(run, f"bench/{variant.label}"),
+    )
+
+
+def _size(result: ConvertResult | QuantizeResult) -> Size:
+    return Size(
+        n_tensors=result.n_tensors,
+        n_elements=result.n_elements,
+        tensor_bytes=result.tensor_bytes,
+        file_bytes=result.file_bytes,
+        bpw=result.bpw,
+        file_bpw=result.file_bpw,
+        types=result.types if isinstance(result, QuantizeResult) else {},
+    )
+
+
+def _recipe(record: StepRecord, result: QuantizeResult) -> Recipe:
+    params = QuantizeParams.model_validate(record.params)
+    return Recipe(
+        ftype=params.ftype,
+        imatrix="imatrix" in record.inputs,
+        tensor_types=params.tensor_types,
+        overridden=result.overridden,
+        output_tensor_type=params.output_tensor_type,
+        token_embedding_type=params.token_embedding_type,
+        leave_output_tensor=params.leave_output_tensor,
+        pure=params.pure,
+        fallbacks=result.fallbacks,
+    )
+
+
+def _speeds(run: RunRecords, key: str) -> tuple[BenchRow, ...]:
+    result = run.result(key, BenchResult)
+    return () if result is None else result.rows
