@@ -142,7 +142,7 @@ class Reader:
             items = tuple(self.node(v, (*path, i), None) for i, v in enumerate(node.value))
             return Node(value=items, origin=origin, key_origin=key)
         value = self.scalar(node, path)
-        quoted = node.style is not None
+        quoted = getattr(node, "style", None) is not None
         return Node(value=value, origin=origin, key_origin=key, text=node.value, quoted=quoted)
 
     def mapping(self, node: yaml.MappingNode, path: tuple[str | int, ...]) -> dict[str, Node]:
@@ -169,7 +169,7 @@ class Reader:
         if kind not in ("null", "bool", "int", "float"):
             return str(node.value)  # a date is text here too
         try:
-            value: Scalar = SCALARS.construct_object(node)  # type: ignore[no-untyped-call]
+            value: Scalar = SCALARS.construct_object(node)
         except (ValueError, KeyError):  # `!!int abc`
             self.problem(node, path, f"{node.value} is no {kind}")
             return None

@@ -111,9 +111,7 @@ def merge(base: Node, over: Node, *, section: str = "") -> Node:
     return replace(over, value=kept)
 
 
-def kept_of(
-    base: Mapping[str, Node], over: Mapping[str, Node], section: str
-) -> dict[str, Node]:
+def kept_of(base: Mapping[str, Node], over: Mapping[str, Node], section: str) -> dict[str, Node]:
     """What of `base` still holds once `over` is said."""
     gone: set[str] = set()
     for key, dropped in RESETS.get(section, {}).items():
@@ -155,7 +153,7 @@ def apply_set(root: Node, text: str) -> tuple[Node, tuple[Problem, ...]]:
     node, problems = parse(written, name=origin.where, folder=origin.folder)
     value = relocated(node or Node(value=None, origin=origin, text=""), origin)
     told = tuple(
-        Problem(where=origin.where, path=dotted((*path, p.path) if p.path else path), message=p.message)
+        replace(p, where=origin.where, path=dotted((*path, p.path) if p.path else path))
         for p in problems
     )
     return placed(root, path, value, done=()), told
@@ -197,7 +195,9 @@ def replaced_item(
     items = node.value if node is not None and isinstance(node.value, tuple) else ()
     if node is None or not path[0].isdecimal() or int(path[0]) >= len(items):
         last = len(items) - 1
-        message = f"{value.origin.where}: {dotted(done)} is a list; name a position from 0 to {last}"
+        message = (
+            f"{value.origin.where}: {dotted(done)} is a list; name a position from 0 to {last}"
+        )
         raise UsageError(message, hint=f"or give the whole list: --set {dotted(done)}=[...]")
     at = int(path[0])
     item = placed(items[at], path[1:], value, done=(*done, path[0]))

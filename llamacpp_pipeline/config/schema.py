@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import re
-import warnings
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt, StringConstraints, field_validator, model_validator
+from pydantic import Field, PositiveInt, StringConstraints, model_validator
 
+from llamacpp_pipeline.config.clashes import ClashError, clashes_in
 from llamacpp_pipeline.stages.base import Frozen, Placement
 from llamacpp_pipeline.stages.bench import BenchParams
 from llamacpp_pipeline.stages.imatrix import ImatrixParams
@@ -21,33 +17,6 @@ from llamacpp_pipeline.stages.quantize import QuantizeParams
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 FileStem = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
 RepoId = Annotated[str, StringConstraints(pattern=r"^[\w.-]+(/[\w.-]+)?$")]
-
-# std::regex knows groups (?:...), (?=...) and (?!...), and no others that begin with (?.
-FOREIGN_GROUP = re.compile(r"\(\?(?![:=!])")
-RESERVED = "reference"  # the label of the unquantized GGUF's own steps
-
-
-@dataclass(frozen=True, kw_only=True)
-class Clash:
-    """Values that are right by themselves and wrong together."""
-
-    path: tuple[str | int, ...]
-    message: str
-
-
-class ClashError(ValueError):
-    """What pydantic is told; `clashes` says where each one is."""
-
-    def __init__(self, clashes: tuple[Clash, ...]) -> None:
-        super().__init__("; ".join(clash.message for clash in clashes))
-        self.clashes = clashes
-
-
-def did_you_mean(word: str, known: Iterator[str] | Mapping[str, object] | tuple[str, ...]) -> str:
-    """`: did you mean ...?`, or nothing where no known word is near."""
-    words = {known_word.casefold(): known_word for known_word in known}
-    near = get_close_matches(word.casefold(), words, n=1, cutoff=0.6)
-    return f": did you mean {words[near[0]]}?" if near else ""
 
 
 class HubFile(Frozen):
@@ -167,37 +136,10 @@ class VariantConfig(QuantizeParams):
     name: FileStem | None = None  # default: the ftype
     imatrix: bool = True
 
-    @field_validator("tensor_types")
-    @classmethod
-    def patterns_that_std_regex_reads(cls, value: dict[str, str]) -> dict[str, str]:
-        wrong = [f"{pattern!r} {why}" for pattern in value if (why := misread_pattern(pattern))]
-        if wrong:
-            raise ValueError("; ".join(wrong))
-        return value
-
     @property
     def label(self) -> str:
         """The variant's name in tables and file names."""
         return self.name or self.ftype
-
-
-def misread_pattern(pattern: str) -> str | None:
-    """What keeps llama-quantize from reading a tensor name pattern as it is meant, if anything."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # [[:alpha:]] is known to std::regex
-            re.compile(pattern)
-    except re.error as error:
-        return f"is no regular expression: {error}"
-    if pattern != pattern.lower():
-        return f"is lower-cased by llama-quantize: write {pattern.lower()!r} if you mean that"
-    if FOREIGN_GROUP.search(pattern):
-        return "has a (?...) group that std::regex does not know"
-    if "=" in re.sub(r"\(\?=", "", pattern) or "(?=" in pattern:
-        return "has a `=`, at which llama-quantize ends the pattern"
-    if not pattern or re.search(r"\s", pattern):
-        return "is empty or has a blank, which no tensor name has"
-    return None
 
 
 class Comparison(Frozen):
@@ -261,47 +203,7 @@ class PipelineConfig(Frozen):
 
     @model_validator(mode="after")
     def nothing_clashes(self) -> PipelineConfig:
-        clashes = (*imatrix_clashes(self), *label_clashes(self), *comparison_clashes(self))
+        clashes = tuple(clashes_in(self))
         if clashes:
             raise ClashError(clashes)
         return self
-
-
-def imatrix_clashes(config: PipelineConfig) -> Iterator[Clash]:
-    """An imatrix from two places, or from the very text it is judged on."""
-    if config.calibration is None:
-        return
-    if config.imatrix is not None:
-        message = "give either `calibration` (compute one) or `imatrix` (use one), not both"
-        yield Clash(path=("imatrix",), message=message)
-    if config.calibration.corpus.same_text(config.evaluation.corpus):
-        message = "is the evaluation text too: figures would flatter; calibrate on another text"
-        yield Clash(path=("calibration", "corpus"), message=message)
-
-
-def label_clashes(config: PipelineConfig) -> Iterator[Clash]:
-    """Two variants of one name, on file systems that do not tell a from A too."""
-    count = Counter(variant.label.casefold() for variant in config.variants)
-    seen: set[str] = set()
-    for at, variant in enumerate(config.variants):
-        label = variant.label.casefold()
-        path = ("variants", at, "name" if variant.name else "ftype")
-        if label == RESERVED:
-            yield Clash(path=path, message=f"{variant.label} is what the unquantized GGUF is called")
-        if count[label] > 1 and label in seen:
-            message = f"a second variant named {variant.label}: give one of them a `name`"
-            yield Clash(path=path, message=message)
-        seen.add(label)
-
-
-def comparison_clashes(config: PipelineConfig) -> Iterator[Clash]:
-    """A comparison of what is not there, or with itself."""
-    labels = tuple(variant.label for variant in config.variants)
-    for at, comparison in enumerate(config.card.compare):
-        for side, label in (("variant", comparison.variant), ("against", comparison.against)):
-            if label not in labels:
-                message = f"no variant is named {label}{did_you_mean(label, labels)}"
-                yield Clash(path=("card", "compare", at, side), message=message)
-        if comparison.variant == comparison.against:
-            message = f"{comparison.variant} is compared with itself"
-            yield Clash(path=("card", "compare", at, "against"), message=message)

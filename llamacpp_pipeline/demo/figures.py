@@ -80,7 +80,7 @@ def number(pattern: re.Pattern[str], output: str) -> float:
     """Return the number that a tool printed."""
     found = pattern.search(output)
     if found is None:
-        raise UnreadableOutputError(f"llama-perplexity printed no line like {pattern.pattern}")
+        raise UnreadableOutputError("llama-perplexity", f"a line like {pattern.pattern}")
     return float(found[1])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import math
 import time
@@ -26,7 +27,7 @@ from llamacpp_pipeline.demo.tokenizer import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from tokenizers import Tokenizer
 
@@ -142,12 +143,12 @@ def loss_of(model: Qwen3_5ForCausalLM, rows: torch.Tensor) -> torch.Tensor:
     return functional.cross_entropy(logits.float().flatten(0, 1), rows[:, 1:].flatten())
 
 
-@torch.no_grad()
 def held_out_loss(model: Qwen3_5ForCausalLM, ids: torch.Tensor, window: int) -> float:
     """Return the loss over up to 32 windows of a text."""
     model.eval()
     rows = ids.unfold(0, window + 1, window)[:32]
-    losses = [loss_of(model, part).item() for part in rows.split(16) if len(part) == 16]
+    with torch.no_grad():
+        losses = [float(loss_of(model, part)) for part in rows.split(16)]
     model.train()
     return sum(losses) / len(losses)
 
@@ -175,46 +176,61 @@ class Windows:
 
 def save(model: Qwen3_5ForCausalLM, tokenizer: Tokenizer, folder: Path) -> None:
     """Write the model in Hub format, weights in BF16."""
-    state = {name: tensor.to(torch.bfloat16) for name, tensor in model.state_dict().items()}
-    model.config.dtype = torch.bfloat16
-    model.save_pretrained(folder, state_dict=state)
+    copy.deepcopy(model).to(torch.bfloat16).save_pretrained(folder)
+    (folder / "model.safetensors").chmod(0o644)
     tokenizer.save(str(folder / "tokenizer.json"))
     config = json.dumps(tokenizer_config(CONTEXT), indent=2) + "\n"
     (folder / "tokenizer_config.json").write_text(config, encoding="utf-8")
 
 
-def train(settings: Settings, folder: Path, report: Callable[[str], None]) -> None:
-    """Train from nothing and leave the model in the folder, early states included."""
-    tokenizer = train_tokenizer(demo_text("train"))
-    ids = torch.tensor(tokenizer.encode(demo_text("train")).ids)
-    held_out = torch.tensor(tokenizer.encode(demo_text("calibration")).ids)
-    model = build_model(tokenizer.token_to_id(END_OF_TEXT), settings)
-    began, size, seed = time.monotonic(), settings.tokens, settings.seed
-    short = Windows(ids, window=CONTEXT // 2, tokens=size, seed=seed)
-    long = Windows(ids, window=CONTEXT, tokens=size, seed=seed + 1)
-    steppers = optimisers(model, settings)
-    full = [[group["lr"] for group in stepper.param_groups] for stepper in steppers]
-    report(f"{sum(p.numel() for p in model.parameters())} parameters, {len(ids)} tokens")
-    total = 0.0
-    for step in range(settings.steps):
-        for stepper, rates in zip(steppers, full, strict=True):
-            for group, top in zip(stepper.param_groups, rates, strict=True):
-                group["lr"] = top * rate(step, settings.steps)
-        windows = short if step < settings.steps * settings.short_share else long
-        loss = loss_of(model, windows.take())
+class Training:
+    """The model, its optimisers and the text on their way."""
+
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        self.settings, self.folder = settings, folder
+        self.tokenizer = train_tokenizer(demo_text("train"))
+        self.ids = torch.tensor(self.tokenizer.encode(demo_text("train")).ids)
+        self.held_out = torch.tensor(self.tokenizer.encode(demo_text("calibration")).ids)
+        self.model = build_model(self.tokenizer.token_to_id(END_OF_TEXT), settings)
+        self.steppers = optimisers(self.model, settings)
+        self._schedules = [
+            torch.optim.lr_scheduler.LambdaLR(stepper, lambda step: rate(step, settings.steps))
+            for stepper in self.steppers
+        ]
+
+    def run(self, report: Callable[[str], None]) -> None:
+        """Train from nothing and leave the model in the folder, early states included."""
+        report(f"{sum(p.numel() for p in self.model.parameters())} parameters")
+        report(f"{len(self.ids)} tokens")
+        began, losses = time.monotonic(), []
+        for step, rows in enumerate(self._batches(), start=1):
+            losses.append(self.step(rows))
+            if step % REPORT_EVERY == 0:
+                other = held_out_loss(self.model, self.held_out, CONTEXT)
+                mean = sum(losses[-REPORT_EVERY:]) / REPORT_EVERY
+                spent = time.monotonic() - began
+                report(f"{step} {spent:.0f} s train {mean:.4f} held out {other:.4f}")
+            if step % SAVE_EVERY == 0 or step == self.settings.steps:
+                save(self.model, self.tokenizer, self.folder)
+
+    def step(self, rows: torch.Tensor) -> float:
+        """Learn from rows of tokens; return the loss before."""
+        loss = loss_of(self.model, rows)
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for stepper in steppers:
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for stepper, schedule in zip(self.steppers, self._schedules, strict=True):
             stepper.step()
             stepper.zero_grad()
-        total += loss.item()
-        if (step + 1) % REPORT_EVERY == 0:
-            held = held_out_loss(model, held_out, CONTEXT)
-            spent = time.monotonic() - began
-            report(f"{step + 1} {spent:.0f} s train {total / REPORT_EVERY:.4f} other {held:.4f}")
-            total = 0.0
-        if (step + 1) % SAVE_EVERY == 0 or step + 1 == settings.steps:
-            save(model, tokenizer, folder)
+            schedule.step()
+        return float(loss)
+
+    def _batches(self) -> Iterator[torch.Tensor]:
+        """Yield short windows first, which are faster, and windows of the full context last."""
+        seed, tokens, steps = self.settings.seed, self.settings.tokens, self.settings.steps
+        short = Windows(self.ids, window=CONTEXT // 2, tokens=tokens, seed=seed)
+        long = Windows(self.ids, window=CONTEXT, tokens=tokens, seed=seed + 1)
+        for step in range(steps):
+            yield (short if step < steps * self.settings.short_share else long).take()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -228,7 +244,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     folder: Path = options.pop("out")
     torch.set_num_threads(options.pop("threads"))
     folder.mkdir(parents=True, exist_ok=True)
-    train(Settings(**options), folder, lambda line: print(line, flush=True))  # noqa: T201
+    Training(Settings(**options), folder).run(lambda line: print(line, flush=True))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from llamacpp_pipeline.stages.kld import KldResult
 from llamacpp_pipeline.units import Estimate
 
 ABSENT = "-"
+RHO_PPL = "\N{GREEK SMALL LETTER RHO}PPL"
 HIGH_PERCENTILES = ("99.9", "99.0", "95.0", "90.0")
 MEDIAN = "50.0"
 LOW_PERCENTILES = ("10.0", "5.0", "1.0", "0.1")
@@ -53,8 +54,8 @@ def percentile(result: KldResult, name: str) -> str:
 def percentile_rows(this: KldResult, against: KldResult) -> list[tuple[str, str, str]]:
     """Name, the other's figure, this one's figure: from the mean down to the 0.1 % percentile."""
     rows = [
-        ("Mean KLD", *(estimate(result.mean_kld, digits=6) for result in (against, this))),
-        ("Maximum KLD", *(number(result.max_kld, digits=6) for result in (against, this))),
+        ("Mean KLD", estimate(against.mean_kld, digits=6), estimate(this.mean_kld, digits=6)),
+        ("Maximum KLD", number(against.max_kld, digits=6), number(this.max_kld, digits=6)),
     ]
     names = [(f"{name}% KLD", name) for name in HIGH_PERCENTILES]
     names += [("Median KLD", MEDIAN), *((f"{name}% KLD", name) for name in LOW_PERCENTILES)]

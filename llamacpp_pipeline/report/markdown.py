@@ -6,8 +6,10 @@ import re
 import shlex
 
 SPECIAL = re.compile(r"[\\`*\[\]<>|~$!]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
-AUTOLINK = re.compile(r"(?i)\b(https?|ftp|mailto)(:)|\b(www)(\.)|(?<=\w)()(@)(?=\w)")
-BLOCK_START = re.compile(r"^([#+-]|\d+(?=[.)]))")
+AUTOLINK = re.compile(
+    r"(?i)(?<=\bhttps):|(?<=\bhttp):|(?<=\bftp):|(?<=\bmailto):|(?<=\bwww)\.|(?<=\w)@(?=\w)"
+)
+BLOCK_START = re.compile(r"^(?:[#+=-]|(?P<number>\d+)(?P<mark>[.)])(?=\s|$))")
 BACKTICKS = re.compile("`+")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029]+")
@@ -23,7 +25,7 @@ def escaped(text: str) -> Markdown:
     """`text` as one line that reads as it is written, anywhere in Markdown."""
     line = CONTROL.sub(" ", text).strip().replace("&", "&amp;")
     line = SPECIAL.sub(lambda match: f"\\{match[0]}", line)
-    line = AUTOLINK.sub(_unlinked, line)
+    line = AUTOLINK.sub(lambda match: f"&#{ord(match[0])};", line)
     return Markdown(BLOCK_START.sub(_not_a_block, line))
 
 
@@ -70,14 +72,10 @@ def table(head: list[str], rows: list[list[str]], *, text_columns: int = 1) -> M
 
 def _fence(text: str, *, shortest: int) -> str:
     longest = max((len(run) for run in BACKTICKS.findall(text)), default=0)
-    return "`" * max(shortest, longest + 1 if longest >= shortest else shortest)
-
-
-def _unlinked(match: re.Match[str]) -> str:
-    word = match[1] or match[3] or ""
-    mark = match[2] or match[4] or match[6]
-    return f"{word}&#{ord(mark)};"
+    return "`" * max(shortest, longest + 1)
 
 
 def _not_a_block(match: re.Match[str]) -> str:
-    return f"{match[0]}&#8203;" if match[0].isdigit() else f"\\{match[0]}"
+    if match["number"] is None:
+        return f"\\{match[0]}"
+    return f"{match['number']}\\{match['mark']}"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from llamacpp_pipeline.report.figures import (
     ABSENT,
+    RHO_PPL,
     compared,
     count,
     digest,
@@ -69,7 +70,7 @@ COLUMNS: tuple[tuple[str, Cell], ...] = (
     ("size", lambda row: size_text(row.size.file_bytes)),
     ("PPL", lambda row: estimate(row.ppl, digits=4)),
     ("PPL ratio", _quality(lambda q: number(q.ppl_ratio.value, digits=4))),
-    ("ρPPL", _quality(lambda q: number(q.ppl_correlation, digits=2, unit=" %"))),
+    (RHO_PPL, _quality(lambda q: number(q.ppl_correlation, digits=2, unit=" %"))),
     ("mean KLD", _quality(lambda q: estimate(q.mean_kld, digits=6))),
     ("99.9 % KLD", _quality(lambda q: percentile(q, "99.9"))),
     ("max KLD", _quality(lambda q: number(q.max_kld, digits=4))),
@@ -96,11 +97,12 @@ def _comparisons(document: ResultsDocument) -> list[str]:
 
 def _conditions(document: ResultsDocument) -> list[str]:
     under = document.conditions
-    lines = [
+    measured = (
         f"PPL and KLD on {under.corpus.label} (sha256 {digest(under.corpus.sha256)}), "
         f"n_ctx {under.n_ctx}, {under.n_chunks} chunks, "
         f"llama.cpp {digest(under.commit)}, BuildId {digest(under.build_id)}"
-    ]
+    )
+    lines = [measured]
     if document.noise_floor is not None:
         floor = estimate(document.noise_floor.mean_kld, digits=6)
         lines.append(f"noise floor (the reference against its own logits): mean KLD {floor}")

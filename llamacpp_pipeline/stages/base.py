@@ -72,6 +72,7 @@ class ToolStage(Generic[P, R]):
     caller can open; they reach the command line as they are.
     `parse` receives the child's merged output and the same paths; it raises
     UnreadableOutputError (or InputError) rather than returning anything partial.
+    `read` is what the engine calls: `parse`, then `complete` for what only the parameters tell.
     `explain` receives the output of a child that failed; where it knows the cause it returns an
     error with the fix, to be raised (with the log's path) instead of a general one.
     `tool` is a llama.cpp binary, "convert_hf_to_gguf", or a module of this package
@@ -90,7 +91,18 @@ class ToolStage(Generic[P, R]):
     argv: Callable[[P, Paths], Argv]
     parse: Callable[[str, Paths], R]
     placement: Callable[[Placement], Argv] = no_placement
+    complete: Callable[[P, R, Paths], R] | None = None
     explain: Callable[[str], PipelineError | None] = no_explanation
     progress: ProgressPattern | None = None
     machine_bound: bool = False  # its numbers are of this machine and placement: hash both
     environment: frozenset[str] = field(default_factory=frozenset)  # variables it may see
+
+    def read(self, params: P, log: str, paths: Paths) -> R:
+        """The result of a run with these parameters, from its output and its files.
+
+        Raises:
+            PipelineError: where the proof is missing.
+
+        """
+        result = self.parse(log, paths)
+        return result if self.complete is None else self.complete(params, result, paths)

@@ -6,8 +6,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from llamacpp_pipeline.errors import InputError, PipelineError, StepFailedError
-from llamacpp_pipeline.errors import UnreadableOutputError
+from llamacpp_pipeline.errors import (
+    InputError,
+    PipelineError,
+    StepFailedError,
+    UnreadableOutputError,
+)
 from llamacpp_pipeline.stages.llama_log import complaints, error_records
 
 NEEDED = re.compile(r"you need at least (?P<needed>\d+) tokens .*?context of (?P<n_ctx>\d+)")
@@ -16,7 +20,7 @@ HAD = re.compile(r"tokenizes to only (?P<had>\d+) tokens")
 
 @dataclass(frozen=True, kw_only=True)
 class Known:
-    """A line that tells the cause, what to say, and what to do."""
+    """A line that tells the cause, what to say (`{what}`: its group of that name), what to do."""
 
     line: re.Pattern[str]
     message: str
@@ -66,10 +70,19 @@ def explain(log: str) -> PipelineError | None:
     short = text_too_short(log)
     if short is not None:
         return short
-    known = next((known for known in KNOWN if known.line.search(log)), None)
-    if known is None:
-        return None
-    return known.kind(known.message, evidence=complaints(log), hint=known.hint)
+    return explain_by(KNOWN, log)
+
+
+def explain_by(causes: Sequence[Known], log: str) -> PipelineError | None:
+    """The error of the first of these causes that the log tells."""
+    for known in causes:
+        match = known.line.search(log)
+        if match is not None:
+            what = match.groupdict().get("what", "").strip(" '")
+            return known.kind(
+                known.message.format(what=what), evidence=complaints(log), hint=known.hint
+            )
+    return None
 
 
 def text_too_short(log: str) -> InputError | None:

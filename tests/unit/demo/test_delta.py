@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 torch = pytest.importorskip("torch")
 delta = pytest.importorskip("llamacpp_pipeline.demo.delta")
 
 
-def step_by_step(q, k, v, g, beta):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201
+def step_by_step(*inputs: Any) -> Any:  # noqa: ANN401 - torch may be absent.
     """The recurrence as it is defined, one step at a time, in double precision."""
-    q, k, v, g, beta = (x.double() for x in (q, k, v, g, beta))
+    q, k, v, g, beta = (x.double() for x in inputs)
     repeat = v.shape[2] // k.shape[2]
     q = torch.nn.functional.normalize(q, dim=-1).repeat_interleave(repeat, 2) * q.shape[-1] ** -0.5
     k = torch.nn.functional.normalize(k, dim=-1).repeat_interleave(repeat, 2)

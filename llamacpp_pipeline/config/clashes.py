@@ -1,0 +1,99 @@
+"""Values that are right by themselves and wrong together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from llamacpp_pipeline.config.spelling import did_you_mean
+from llamacpp_pipeline.stages.quant_types import FTYPES_NEEDING_IMATRIX
+
+if TYPE_CHECKING:
+    from llamacpp_pipeline.config.schema import PipelineConfig
+
+RESERVED = "reference"  # the label of the unquantized GGUF's own steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clash:
+    """Values that are right by themselves and wrong together."""
+
+    path: tuple[str | int, ...]
+    message: str
+
+
+class ClashError(ValueError):
+    """What pydantic is told; `clashes` says where each one is."""
+
+    def __init__(self, clashes: tuple[Clash, ...]) -> None:
+        super().__init__("; ".join(clash.message for clash in clashes))
+        self.clashes = clashes
+
+
+def clashes_in(config: PipelineConfig) -> Iterator[Clash]:
+    """All of them."""
+    yield from imatrix_clashes(config)
+    yield from label_clashes(config)
+    yield from missing_imatrix_clashes(config)
+    yield from comparison_clashes(config)
+
+
+def imatrix_clashes(config: PipelineConfig) -> Iterator[Clash]:
+    """An imatrix from two places, or from the very text it is judged on."""
+    if config.calibration is None:
+        return
+    if config.imatrix is not None:
+        message = "give either `calibration` (compute one) or `imatrix` (use one), not both"
+        yield Clash(path=("imatrix",), message=message)
+    if config.calibration.corpus.same_text(config.evaluation.corpus):
+        message = "is the evaluation text too: figures would flatter; calibrate on another text"
+        yield Clash(path=("calibration", "corpus"), message=message)
+
+
+def label_clashes(config: PipelineConfig) -> Iterator[Clash]:
+    """Two variants of one name, on file systems that do not tell a from A too."""
+    seen: set[str] = set()
+    for at, variant in enumerate(config.variants):
+        label = variant.label.casefold()
+        path = ("variants", at, "name" if variant.name else "ftype")
+        if label == RESERVED:
+            yield Clash(
+                path=path, message=f"{variant.label} is what the unquantized GGUF is called"
+            )
+        if label in seen:
+            message = f"a second variant named {variant.label}: give one of them a `name`"
+            yield Clash(path=path, message=message)
+        seen.add(label)
+
+
+def missing_imatrix_clashes(config: PipelineConfig) -> Iterator[Clash]:
+    """A file type that cannot be made without an imatrix, and none for it.
+
+    Where overrides could change that, the step itself decides, knowing the tensors.
+    """
+    at_hand = config.calibration is not None or config.imatrix is not None
+    for at, variant in enumerate(config.variants):
+        decided = not variant.tensor_types and not variant.pure
+        if (
+            variant.ftype in FTYPES_NEEDING_IMATRIX
+            and decided
+            and not (at_hand and variant.imatrix)
+        ):
+            why = "has `imatrix: false`" if at_hand else "there is none"
+            fix = "leave that out" if at_hand else "give `calibration` or `imatrix`"
+            message = f"{variant.ftype} needs an importance matrix and {why}: {fix}"
+            yield Clash(path=("variants", at, "ftype"), message=message)
+
+
+def comparison_clashes(config: PipelineConfig) -> Iterator[Clash]:
+    """A comparison of what is not there, or with itself."""
+    labels = tuple(variant.label for variant in config.variants)
+    for at, comparison in enumerate(config.card.compare):
+        for side, label in (("variant", comparison.variant), ("against", comparison.against)):
+            if label not in labels:
+                message = f"no variant is named {label}{did_you_mean(label, labels)}"
+                yield Clash(path=("card", "compare", at, side), message=message)
+        if comparison.variant == comparison.against:
+            message = f"{comparison.variant} is compared with itself"
+            yield Clash(path=("card", "compare", at, "against"), message=message)

@@ -1,0 +1,285 @@
+"""One step made: its child run in a staging folder, its result proven, its record published."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Protocol
+
+from llamacpp_pipeline import __version__
+from llamacpp_pipeline.engine import diagnosis
+from llamacpp_pipeline.engine.diagnosis import Room
+from llamacpp_pipeline.engine.events import Reporter, Retried, Started
+from llamacpp_pipeline.engine.leaves import refuse_changed
+from llamacpp_pipeline.engine.store import LOG, Entry, Store, remove
+from llamacpp_pipeline.engine.workplace import (
+    INPUTS,
+    Supply,
+    laid_out,
+    missing_output,
+    output_files,
+    relative,
+    supplies,
+)
+from llamacpp_pipeline.errors import PipelineError, UnreadableOutputError
+from llamacpp_pipeline.plan.step import Leaf, Step
+from llamacpp_pipeline.process.command import Command, Outcome, Runner
+from llamacpp_pipeline.process.environment import secrets_in
+from llamacpp_pipeline.process.redact import redact
+from llamacpp_pipeline.process.runner import logged_output
+from llamacpp_pipeline.results.record import Machine, StepRecord
+from llamacpp_pipeline.stages.base import Frozen, MadeBy, Paths
+
+ATTEMPTS = 2  # a tool that ends well without its result line is run once more
+
+
+class Tools(Protocol):
+    """The binaries, by what runs them and what identifies them."""
+
+    @property
+    def note(self) -> str | None:
+        """Set where they are not of the pinned source."""
+        ...
+
+    def prefix(self, tool: str) -> tuple[str, ...]:
+        """What takes the place of a tool's name in a command."""
+        ...
+
+    def identity(self, made_by: MadeBy) -> str:
+        """What a step made by them is identified by."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workshop:
+    """Where and with what a plan is run."""
+
+    store: Store
+    runner: Runner
+    tools: Tools
+    machine: Machine
+    environ: Mapping[str, str]  # the user's; a stage sees of it what it declares
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """One step to make, its predecessors being in the store."""
+
+    step: Step
+    fingerprint: str
+    entries: Mapping[str, Entry]  # of the steps before, by their keys
+    predicted_bytes: int | None = None
+
+
+class Timesheet:
+    """Seconds that children ran, whatever became of them."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+
+class Attempt:
+    """One run of a step's child. Nothing of it is seen unless it is published."""
+
+    def __init__(self, order: Order, workshop: Workshop, folder: Path) -> None:
+        self.order = order
+        self.workshop = workshop
+        self.folder = folder
+        self.step = order.step
+        self.log = folder / LOG
+        self.started = datetime.now(timezone.utc)
+        self.inputs: Mapping[str, Supply] = supplies(order.step, order.entries)
+        self.paths: Paths = laid_out(folder, order.step, self.inputs)
+
+    def command(self) -> Command:
+        """What is run, as seen from the staging folder."""
+        stage = self.step.stage
+        first, *rest = stage.argv(self.step.params, self.paths)
+        if first != stage.tool:
+            message = f"{stage.name}: its command begins with {first!r}, not with its tool"
+            raise AssertionError(message)
+        arguments = (*(relative(a, self.folder) for a in rest), *self._placement())
+        environ = self.workshop.environ
+        declared = {name: environ[name] for name in stage.environment if name in environ}
+        return Command(
+            argv=(*self.workshop.tools.prefix(stage.tool), *arguments),
+            cwd=self.folder,
+            log=self.log,
+            environment=declared,
+            secrets=secrets_in(declared),
+        )
+
+    def result(self, outcome: Outcome) -> Frozen:
+        """The result, where all proofs of it are there.
+
+        Raises:
+            PipelineError: where one is not, with what the tool said.
+
+        """
+        step, log = self.step, logged_output(self.log)
+        room = self.room()
+        if outcome.exit_code != 0:
+            raise diagnosis.child_failure(
+                step, outcome, log, room=room, machine=self.workshop.machine
+            )
+        try:
+            return self._proven(log)
+        except UnreadableOutputError as error:
+            if diagnosis.says_full(log):
+                raise diagnosis.disk_full(step, room, evidence=error.evidence) from error
+            raise
+
+    def record(self, outcome: Outcome, result: Frozen, *, attempts: int) -> StepRecord:
+        """What is kept of the step."""
+        step, stage, tools = self.step, self.step.stage, self.workshop.tools
+        return StepRecord(
+            fingerprint=self.order.fingerprint,
+            stage=stage.name,
+            stage_version=stage.version,
+            made_by=stage.made_by,
+            made_by_id=tools.identity(stage.made_by),
+            toolchain_note=None if stage.made_by == "pipeline" else tools.note,
+            params=step.params.model_dump(mode="json"),
+            inputs={name: supply.recorded for name, supply in self.inputs.items()},
+            command=self._recorded_command(outcome.command),
+            placement=step.placement,
+            machine=self.workshop.machine,
+            pipeline_version=__version__,
+            started=self.started.isoformat(timespec="seconds"),
+            seconds=outcome.seconds,
+            cpu_seconds=outcome.cpu_seconds,
+            peak_rss_bytes=outcome.peak_rss_bytes,
+            attempts=attempts,
+            outputs=output_files(self.folder, step),
+            result=_finite(result, stage.tool),
+        )
+
+    def tidy(self) -> None:
+        """Leave what is published: the outputs and the log."""
+        remove(self.folder / INPUTS)
+        wanted = {*self.step.stage.outputs.values(), LOG}
+        for path in self.folder.iterdir():
+            if path.name not in wanted:
+                remove(path) if path.is_dir() else path.unlink()
+
+    def room(self) -> Room:
+        """What is known of the disk now."""
+        store = self.workshop.store
+        return Room(
+            folder=store.root,
+            free_bytes=store.free_bytes(),
+            needed_bytes=self.order.predicted_bytes,
+        )
+
+    def _proven(self, log: str) -> Frozen:
+        stage = self.step.stage
+        missing = missing_output(self.folder, self.step)
+        if missing is not None:
+            explained = stage.explain(log)
+            raise explained or UnreadableOutputError(
+                stage.tool, f"its output {missing}", diagnosis.evidence(log)
+            )
+        result: Frozen = stage.read(self.step.params, log, self.paths)
+        return result
+
+    def _placement(self) -> tuple[str, ...]:
+        return tuple(self.step.stage.placement(self.step.placement))
+
+    def _recorded_command(self, command: Command) -> tuple[str, ...]:
+        n_prefix = len(self.workshop.tools.prefix(self.step.stage.tool))
+        arguments = (redact(a, command.secrets) for a in command.argv[n_prefix:])
+        return (self.step.stage.tool, *arguments)
+
+
+def make(order: Order, workshop: Workshop, reporter: Reporter, timesheet: Timesheet) -> Entry:
+    """Run a step and publish what it leaves. The claim on its fingerprint must be held.
+
+    Raises:
+        PipelineError: it failed; the log is kept and named.
+        InterruptedRunError: the run was stopped.
+
+    """
+    _refuse_changed_leaves(order.step, workshop.store)
+    for attempts in range(1, ATTEMPTS + 1):
+        before = timesheet.seconds
+        try:
+            return _attempted(order, workshop, reporter, timesheet, attempts=attempts)
+        except UnreadableOutputError as error:
+            if attempts == ATTEMPTS:
+                raise
+            seconds = timesheet.seconds - before
+            reporter.tell(Retried(step=order.step, error=error, child_seconds=seconds))
+    raise AssertionError(ATTEMPTS)
+
+
+def _attempted(
+    order: Order, workshop: Workshop, reporter: Reporter, timesheet: Timesheet, *, attempts: int
+) -> Entry:
+    store, step = workshop.store, order.step
+    with store.workplace(order.fingerprint) as folder:
+        try:
+            attempt = Attempt(order, workshop, folder)
+            _refuse_too_little_room(attempt)
+            command = attempt.command()
+            reporter.tell(Started(step=step, fingerprint=order.fingerprint))
+            outcome = workshop.runner.run(command, reporter.watch(step))
+            timesheet.seconds += outcome.seconds
+            result = attempt.result(outcome)
+            record = attempt.record(outcome, result, attempts=attempts)
+            attempt.tidy()
+            return store.publish(record)
+        except PipelineError as error:
+            raise _about(step, error, log=_kept_log(order, workshop, folder)) from error.__cause__
+        except OSError as error:
+            raise _from_os_error(order, workshop, error) from error
+
+
+def _kept_log(order: Order, workshop: Workshop, folder: Path) -> Path | None:
+    log = folder / LOG
+    with suppress(OSError):  # the disk may be full
+        return workshop.store.keep_log(order.fingerprint, log) if log.exists() else None
+    return None
+
+
+def _about(step: Step, error: PipelineError, *, log: Path | None) -> PipelineError:
+    """The error, with the step it is about and the log that is still there."""
+    error.log = log
+    if step.key not in error.message:
+        error.message = f"{step.key}: {error.message}"
+        error.args = (error.message,)
+    return error
+
+
+def _from_os_error(order: Order, workshop: Workshop, error: OSError) -> Exception:
+    store = workshop.store
+    room = Room(
+        folder=store.root, free_bytes=store.free_bytes(), needed_bytes=order.predicted_bytes
+    )
+    return diagnosis.own_failure(order.step, error, room=room) or error
+
+
+def _refuse_too_little_room(attempt: Attempt) -> None:
+    room = attempt.room()
+    if room.needed_bytes is not None and room.needed_bytes > room.free_bytes:
+        raise diagnosis.too_little_room(attempt.step, room)
+
+
+def _refuse_changed_leaves(step: Step, store: Store) -> None:
+    for value in step.inputs.values():
+        if isinstance(value, Leaf):
+            refuse_changed(value, digests=store.digests)
+
+
+def _finite(result: Frozen, tool: str) -> dict[str, Any]:
+    """The result as JSON, which knows no NaN and no infinity."""
+    document = result.model_dump(mode="python")
+    try:
+        json.dumps(document, allow_nan=False, default=str)
+    except ValueError as error:
+        raise UnreadableOutputError(tool, "finite figures", (str(document)[:300],)) from error
+    dumped: dict[str, Any] = result.model_dump(mode="json")
+    return dumped

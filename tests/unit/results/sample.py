@@ -1,0 +1,268 @@
+"""A whole run as values: the plan, its records and its configuration, without running anything."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from llamacpp_pipeline.config.schema import PipelineConfig
+from llamacpp_pipeline.plan.step import Input, Leaf, OutputRef, Plan, Step
+from llamacpp_pipeline.results.record import Machine, OutputFile, RecordedInput, StepRecord
+from llamacpp_pipeline.results.redact import Redactor
+from llamacpp_pipeline.results.run import RunRecords, ToolchainFacts
+from llamacpp_pipeline.stages.base import Frozen, MadeBy, Paths, Placement, ToolStage
+
+BUILD = hashlib.sha256(b"build").hexdigest()
+COMMIT = "4df29be4f4c3673f428170fda944a5b19f743bb8"
+CREATED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+NOBODY = Redactor(home="/home/nobody", host="")
+SELECTIVE = r".*\.ssm_out\.weight$"
+MACHINE = Machine(
+    hostless_name="Some CPU, 2 cores", system="Linux", n_cores=2, memory_bytes=8 * 2**30
+)
+PERCENTILES = ("99.9", "99.0", "95.0", "90.0", "50.0", "10.0", "5.0", "1.0", "0.1")
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+CORPUS = "evaluation.txt"
+CONFIG: dict[str, Any] = {
+    "model": {"repo": "someone/Tiny", "revision": "main"},
+    "evaluation": {"corpus": {"path": CORPUS}, "n_ctx": 256},
+    "calibration": {"corpus": {"path": "calibration.txt"}, "n_ctx": 256},
+    "variants": [
+        {"ftype": "Q4_K_M"},
+        {"ftype": "Q4_K_M", "name": "Q4_K_M-selective", "tensor_types": {SELECTIVE: "q8_0"}},
+    ],
+    "card": {
+        "compare": [
+            {
+                "variant": "Q4_K_M-selective",
+                "against": "Q4_K_M",
+                "against_label": "plain",
+            }
+        ]
+    },
+}
+
+
+def sample_run(
+    *, config: Mapping[str, Any] | None = None, without: tuple[str, ...] = ()
+) -> RunRecords:
+    """A finished run of two variants; `without` names steps that did not finish."""
+    chosen = PipelineConfig.model_validate({**CONFIG, **(config or {})})
+    plan = Plan(steps=tuple(_steps(chosen)))
+    records = {step.key: _record(plan, step, chosen) for step in plan.steps}
+    return RunRecords(
+        name="Tiny",
+        plan=plan,
+        records={key: record for key, record in records.items() if key not in without},
+        config=chosen,
+        toolchain=ToolchainFacts(build_id=BUILD, commit=COMMIT, backend="cpu"),
+    )
+
+
+def changed(run: RunRecords, key: str, **fields: Any) -> RunRecords:  # noqa: ANN401 - any field
+    """The run with some fields of one record replaced."""
+    record = run.records[key].model_copy(update=fields)
+    return replace(run, records={**run.records, key: record})
+
+
+def with_result(run: RunRecords, key: str, **figures: Any) -> RunRecords:  # noqa: ANN401
+    """The run with some figures of one result replaced."""
+    return changed(run, key, result={**run.records[key].result, **figures})
+
+
+def kld_result(scale: float = 1.0) -> dict[str, Any]:
+    """A KLD result as JSON; `scale` multiplies the divergence."""
+    return {
+        "n_ctx": 256,
+        "n_chunks": 40,
+        "ppl": {"value": 12.5 + scale / 10, "stderr": 0.25},
+        "reference_ppl": {"value": 12.5, "stderr": 0.25},
+        "ppl_correlation": 99.51,
+        "ln_ppl_ratio": {"value": 0.0123 * scale, "stderr": 0.001},
+        "ppl_ratio": {"value": 1 + 0.0124 * scale, "stderr": 0.001},
+        "ppl_difference": {"value": 0.1 * scale, "stderr": 0.01},
+        "mean_kld": {"value": 0.036272 * scale, "stderr": 0.000154},
+        "max_kld": 6.372144 * scale,
+        "kld_percentiles": {
+            name: 0.5 * scale / (index + 1) for index, name in enumerate(PERCENTILES)
+        },
+        "min_kld": -0.000001,
+        "mean_delta_p": {"value": -0.1, "stderr": 0.02},
+        "max_delta_p": 55.5,
+        "delta_p_percentiles": {"99.9": 30.0, "50.0": 0.0, "0.1": -31.0},
+        "min_delta_p": -60.0,
+        "rms_delta_p": {"value": 4.321 * scale, "stderr": 0.054},
+        "same_top_p": {"value": 94.341, "stderr": 0.06},
+    }
+
+
+def _steps(config: PipelineConfig) -> list[Step]:
+    model = OutputRef(step="fetch", output="files")
+    reference: Input = OutputRef(step="convert", output="gguf")
+    imatrix = OutputRef(step="imatrix", output="imatrix")
+    logits = OutputRef(step="reference", output="logits")
+    steps = [
+        _step("fetch", "fetch", "pipeline", {"files": "files"}),
+        _step("inspect", "inspect", "pipeline", {"facts": "facts.json"}, model=model),
+        _step("weights", "weights", "pipeline", {"report": "weights.json"}, model=model),
+        _step("convert", "convert", "converter", {"gguf": "model.gguf"}, model=model),
+        _step("reference", "reference", "binary", {"logits": "logits.kld"}, model=reference,
+              corpus=_leaf(CORPUS)),
+        _step("imatrix", "imatrix", "binary", {"imatrix": "imatrix.gguf"}, model=reference,
+              corpus=_leaf("calibration.txt")),
+        _step("kld/reference", "kld", "binary", {}, model=reference, logits=logits),
+        _step("bench/reference", "bench", "binary", {}, model=reference),
+    ]  # fmt: skip
+    for variant in config.variants:
+        label = variant.label
+        made = OutputRef(step=f"quantize/{label}", output="gguf")
+        inputs = {"model": reference, **({"imatrix": imatrix} if variant.imatrix else {})}
+        steps += [
+            _step(f"quantize/{label}", "quantize", "binary", {"gguf": "model.gguf"}, **inputs),
+            _step(f"kld/{label}", "kld", "binary", {}, model=made, logits=logits),
+            _step(f"bench/{label}", "bench", "binary", {}, model=made),
+        ]
+    return steps
+
+
+def _leaf(label: str) -> Leaf:
+    path = Path("texts") / label
+    return Leaf(digest=digest(label), path=path, label=label, size_bytes=1234)
+
+
+def _step(key: str, name: str, made_by: MadeBy, outputs: dict[str, str], **inputs: Input) -> Step:
+    def argv(params: Frozen, paths: Paths) -> tuple[str, ...]:
+        del params, paths
+        return ()
+
+    def parse(log: str, paths: Paths) -> Frozen:
+        del log, paths
+        return Frozen()
+
+    stage = ToolStage(
+        name=name, version=1, tool=f"llama-{name}", made_by=made_by, inputs=frozenset(inputs),
+        outputs=outputs, params=Frozen, result=Frozen, argv=argv, parse=parse,
+    )  # fmt: skip
+    return Step(key=key, stage=stage, params=Frozen(), inputs=inputs)
+
+
+def _record(plan: Plan, step: Step, config: PipelineConfig) -> StepRecord:
+    name, _, label = step.key.partition("/")
+    variants = {variant.label: variant for variant in config.variants}
+    params: dict[str, Any] = {}
+    if name == "quantize":
+        params = variants[label].model_dump(mode="json", exclude={"name", "imatrix"})
+    elif name in ("reference", "imatrix"):
+        params = {"n_ctx": 256}
+    return StepRecord(
+        fingerprint=digest(step.key),
+        stage=step.stage.name,
+        stage_version=1,
+        made_by=step.stage.made_by,
+        made_by_id=BUILD if step.stage.made_by == "binary" else "",
+        params=params,
+        inputs={key: _recorded(source) for key, source in step.inputs.items()},
+        command=_command(plan, step),
+        placement=Placement(n_threads=2),
+        machine=MACHINE,
+        pipeline_version="0.1.0",
+        started="2026-01-02T03:00:00Z",
+        seconds=1.5,
+        cpu_seconds=2.5,
+        peak_rss_bytes=10**8,
+        outputs=_outputs(step),
+        result=_result(name, label, params),
+    )
+
+
+def _recorded(source: Input) -> RecordedInput:
+    if isinstance(source, Leaf):
+        return RecordedInput(
+            kind="leaf", label=source.label, digest=source.digest, size_bytes=source.size_bytes
+        )
+    return RecordedInput(
+        kind="step", label=f"{source.step}:{source.output}", digest=digest(source.step)
+    )
+
+
+def _command(plan: Plan, step: Step) -> tuple[str, ...]:
+    del plan
+    inputs = (f"in/{name}/{name}.bin" for name in step.inputs)
+    flags = (word for path in inputs for word in ("--" + path.split("/")[1], path))
+    return (step.stage.tool, *flags, *step.stage.outputs.values())
+
+
+def _outputs(step: Step) -> tuple[OutputFile, ...]:
+    if step.key == "fetch":
+        return (
+            OutputFile(
+                output="files", name="files/config.json", size_bytes=700, sha256=digest("config")
+            ),
+        )
+    return tuple(
+        OutputFile(output=output, name=name, size_bytes=5000, sha256=digest(f"{step.key}:{name}"))
+        for output, name in step.stage.outputs.items()
+    )
+
+
+def _result(name: str, label: str, params: dict[str, Any]) -> dict[str, Any]:
+    if name == "kld":
+        scales = {"reference": 0.0, "Q4_K_M": 1.0}
+        return kld_result(scales.get(label, 0.8))
+    if name == "quantize":
+        return {**SIZES, **QUANTIZED, "ftype": params["ftype"],
+                "overridden": dict.fromkeys(params["tensor_types"], 3)}  # fmt: skip
+    return RESULTS[name]
+
+
+SIZES = {
+    "n_tensors": 40, "n_elements": 8_000, "tensor_bytes": 4_900, "file_bytes": 5_000,
+    "bpw": 4.9, "file_bpw": 5.0,
+}  # fmt: skip
+QUANTIZED = {"types": {"q4_K": 30, "f32": 10}, "fallbacks": []}
+RESULTS: dict[str, dict[str, Any]] = {
+    "fetch": {
+        "repo": "someone/Tiny",
+        "commit": "c" * 40,
+        "files": [{"name": "config.json", "size_bytes": 700, "sha256": digest("config")}],
+    },
+    "inspect": {
+        "architecture": "Qwen3_5ForCausalLM", "model_type": "qwen3_5", "n_parameters": 5_600_000,
+        "n_tensors": 40, "tensor_bytes": 11_200_000, "largest_tensor_bytes": 2_000_000,
+        "dtypes": {"BF16": 5_600_000}, "vocab_size": 4096, "n_ctx_train": 4096, "n_layers": 4,
+        "has_mtp": False, "says_mtp": False, "has_vision": False, "license": "apache-2.0",
+        "tags": ["transformers", "safetensors", "tiny"], "languages": ["en"],
+        "pipeline_tag": "text-generation", "chat_template": False,
+    },
+    "weights": {
+        "n_values": 5_600_000, "n_overflow": 0, "n_to_zero": 7, "n_subnormal": 1234, "n_nan": 0,
+        "n_inf": 0, "max_abs": 12.25, "fits_f16": True,
+        "tensors": [
+            {"name": "blk.0", "dtype": "BF16", "n_values": 4096, "max_abs": 12.25,
+             "n_overflow": 0, "n_to_zero": 7, "n_subnormal": 1234, "n_nan": 0, "n_inf": 0}
+        ],
+    },
+    "convert": {
+        **SIZES, "outtype": "f16", "architecture": "qwen35", "pre_tokenizer": "qwen35",
+        "pre_tokenizer_overridden": True, "bpw": 16.0, "file_bpw": 16.2,
+    },
+    "reference": {"ppl": {"value": 12.5, "stderr": 0.25}, "n_ctx": 256, "n_chunks": 40},
+    "imatrix": {"n_entries": 30, "n_chunks": 20, "n_ctx": 256, "ppl": None, "partial": []},
+    "bench": {
+        "rows": [
+            {"test": test, "tokens_per_second": {"value": value, "stderr": 1.25},
+             "samples": [value, value]}
+            for test, value in (("pp512", 2000.0), ("tg128", 150.5))
+        ],
+        "cpu": "Some CPU", "gpu": "", "backends": "CPU", "n_threads": 2, "n_gpu_layers": -1,
+    },
+}  # fmt: skip
