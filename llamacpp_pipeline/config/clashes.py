@@ -58,9 +58,8 @@ def label_clashes(config: PipelineConfig) -> Iterator[Clash]:
         label = variant.label.casefold()
         path = ("variants", at, "name" if variant.name else "ftype")
         if label == RESERVED:
-            yield Clash(
-                path=path, message=f"{variant.label} is what the unquantized GGUF is called"
-            )
+            message = f"{variant.label} is what the unquantized GGUF is called: take another `name`"
+            yield Clash(path=path, message=message)
         if label in seen:
             message = f"a second variant named {variant.label}: give one of them a `name`"
             yield Clash(path=path, message=message)

@@ -125,7 +125,7 @@ class Reader:
     def node(self, node: yaml.Node, path: tuple[str | int, ...], key: Origin | None) -> Node:
         """One node and all beneath it."""
         if id(node) in self.open:
-            self.problem(node, path, f"the alias *{path[-1]} contains itself")
+            self.problem(node, path, "an alias to what contains it never ends")
             return Node(value=None, origin=self.origin(node.start_mark), key_origin=key)
         self.open.append(id(node))
         try:

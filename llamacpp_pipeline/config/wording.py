@@ -18,7 +18,6 @@ Loc = tuple[str | int, ...]
 QUOTED = re.compile(r"'([^']*)'")
 WANTED = {
     "int_type": "a whole number",
-    "int_from_float": "a whole number",
     "float_type": "a number",
     "bool_type": "true or false",
     "string_type": "text",
@@ -119,7 +118,7 @@ def advice(kind: str, node: Node) -> str:
         return number_advice(node, text)
     if kind == "tuple_type" and text:
         return f": write [{text}]"
-    if kind == "int_from_float" and isinstance(node.value, float) and node.value.is_integer():
+    if kind == "int_type" and isinstance(node.value, float) and node.value.is_integer():
         return f": write {int(node.value)}"
     return ""
 

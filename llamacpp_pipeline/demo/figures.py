@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -23,13 +24,13 @@ from llamacpp_pipeline.process.runner import LocalRunner, logged_output
 FTYPES: Final = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K")
 LEAST_RATIO: Final = 10.0
 
-_NUMBER: Final = r"\s*(-?\d+\.\d+)"
-_PPL: Final = re.compile(r"^Final estimate: PPL =" + _NUMBER, re.MULTILINE)
-_PPL_Q: Final = re.compile(r"^Mean PPL\(Q\)\s*:" + _NUMBER, re.MULTILINE)
-_MEAN_KLD: Final = re.compile(r"^Mean\s+KLD:" + _NUMBER, re.MULTILINE)
+NUMBER: Final = r"\s*(-?\d+\.\d+)"
+PPL: Final = re.compile(r"Final estimate: PPL =" + NUMBER)
+PPL_Q: Final = re.compile(r"^Mean PPL\(Q\)\s*:" + NUMBER, re.MULTILINE)
+MEAN_KLD: Final = re.compile(r"^Mean\s+KLD:" + NUMBER, re.MULTILINE)
 
 # The converter, told the name of the pre-tokenizer that it does not recognise.
-_CONVERT: Final = f"""
+CONVERT: Final = f"""
 import sys
 sys.path.insert(0, sys.argv.pop(1))
 from conversion.base import TextModel
@@ -63,7 +64,7 @@ class Tools:
         """Return the reference GGUF, in BF16 as the checkpoint is."""
         made = self.work / "reference.gguf"
         options = ("--no-mtp", "--outtype", "bf16", "--outfile", made)
-        self.output("convert", sys.executable, "-c", _CONVERT, self.source, model, *options)
+        self.output("convert", sys.executable, "-c", CONVERT, self.source, model, *options)
         return made
 
     def quantize(self, reference: Path, ftype: str) -> Path:
@@ -103,16 +104,22 @@ def report(tools: Tools, model: Path, *, n_ctx: int, unigram: float) -> bool:
     context = ("-c", str(n_ctx), "--kl-divergence-base", logits)
     reference = tools.convert(model)
     output = tools.perplexity("reference", "-m", reference, "-f", corpus, *context)
-    ppl = number(_PPL, output)
+    ppl = number(PPL, output)
     _print(f"model    PPL {ppl:9.3f}  (unigram / model: {unigram / ppl:.2f})")
     klds: list[float] = []
     for ftype in FTYPES:
         quantized = tools.quantize(reference, ftype)
         output = tools.perplexity(ftype, "-m", quantized, "--kl-divergence", *context)
-        klds.append(number(_MEAN_KLD, output))
+        klds.append(number(MEAN_KLD, output))
         size = quantized.stat().st_size
-        _print(f"{ftype:8} PPL {number(_PPL_Q, output):9.3f}  KLD {klds[-1]:.6f}  {size} bytes")
-    return unigram / ppl >= LEAST_RATIO and all(a < b for a, b in zip(klds, klds[1:]))  # noqa: B905, RUF007
+        _print(f"{ftype:8} PPL {number(PPL_Q, output):9.3f}  KLD {klds[-1]:.6f}  {size} bytes")
+    return is_good(unigram / ppl, klds)
+
+
+def is_good(ratio: float, klds: Sequence[float]) -> bool:
+    """Whether the model has learned, and KLD grows from each ftype to the next."""
+    grows = all(less < more for less, more in pairwise(klds))
+    return ratio >= LEAST_RATIO and grows
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import os
 import re
 import sysconfig
 import warnings
@@ -149,11 +150,15 @@ def _topics(path: Path) -> dict[str, str]:
 
 
 def _sources(stdlib: Path) -> Iterator[Path]:
-    for path in sorted(stdlib.rglob("*.py")):
-        parts = path.relative_to(stdlib).parts
-        generated = parts[0].startswith(("config-", "_sysconfigdata"))
-        if not generated and _EXCLUDED.isdisjoint(parts):
-            yield path
+    for folder, inner, names in os.walk(stdlib):
+        inner[:] = sorted(name for name in inner if _is_documented(name))
+        for name in sorted(names):
+            if name.endswith(".py") and _is_documented(name):
+                yield Path(folder, name)
+
+
+def _is_documented(name: str) -> bool:
+    return name not in _EXCLUDED and not name.startswith(("config-", "_sysconfigdata"))
 
 
 def _module_name(path: Path, stdlib: Path) -> str:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from llamacpp_pipeline.errors import UsageError
-from llamacpp_pipeline.plan.step import OutputRef, Plan, Step
+from llamacpp_pipeline.plan.order import needs
+from llamacpp_pipeline.plan.step import Plan, Step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,12 +40,6 @@ def chosen(plan: Plan, only: Collection[str]) -> tuple[Step, ...]:
             needed.add(key)
             open_keys += needs(plan.step(key))
     return tuple(step for step in plan.steps if step.key in needed)
-
-
-def needs(step: Step) -> tuple[str, ...]:
-    """The keys of the steps that must have succeeded before."""
-    made = (value.step for value in step.inputs.values() if isinstance(value, OutputRef))
-    return tuple(dict.fromkeys((*made, *step.after)))
 
 
 def named(plan: Plan, names: Collection[str]) -> frozenset[str]:

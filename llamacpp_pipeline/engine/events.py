@@ -56,7 +56,6 @@ class Retried:
 
     step: Step
     error: PipelineError
-    child_seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +64,6 @@ class Failed:
 
     step: Step
     error: PipelineError
-    child_seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,13 +75,15 @@ class Skipped:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Interrupted:
-    """The run was stopped from outside."""
+class Ended:
+    """The run is over, well or not."""
 
-    child_seconds: float
+    seconds: float
+    child_seconds: float  # the wall time that children ran, whatever became of them
+    interrupted: bool
 
 
-Event = Begun | Started | Waiting | Hit | Done | Retried | Failed | Skipped | Interrupted
+Event = Begun | Started | Waiting | Hit | Done | Retried | Failed | Skipped | Ended
 
 
 class Listener(Protocol):

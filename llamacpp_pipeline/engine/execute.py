@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
-from llamacpp_pipeline.engine.choice import EVERYTHING, Choice, chosen, named, needs
+from llamacpp_pipeline.engine.choice import EVERYTHING, Choice, chosen, named
 from llamacpp_pipeline.engine.events import (
     Begun,
     Done,
+    Ended,
     Failed,
     Hit,
-    Interrupted,
     Reporter,
     Skipped,
     Waiting,
@@ -21,6 +22,7 @@ from llamacpp_pipeline.engine.events import (
 from llamacpp_pipeline.engine.make import Order, Timesheet, Workshop, make
 from llamacpp_pipeline.engine.store import Entry
 from llamacpp_pipeline.errors import InterruptedRunError, PipelineError
+from llamacpp_pipeline.plan.order import needs
 from llamacpp_pipeline.plan.step import Plan, Step
 from llamacpp_pipeline.process.signals import stopping_as_interrupt
 from llamacpp_pipeline.results.record import StepRecord
@@ -102,19 +104,13 @@ def execute(
     """
     steps, rerun = chosen(plan, choice.only), named(plan, choice.rerun)
     run = _Run(fingerprints, workshop, reporter, predicted or {})
-    started = time.monotonic()
     with stopping_as_interrupt(), workshop.store.in_use([fingerprints[s.key] for s in steps]):
-        reporter.tell(Begun(n_steps=len(steps)))
         try:
-            outcomes = tuple(run.step(step, anew=step.key in rerun) for step in steps)
+            with run.told(len(steps)):
+                outcomes = tuple(run.step(step, anew=step.key in rerun) for step in steps)
         except (KeyboardInterrupt, InterruptedRunError) as error:
-            reporter.tell(Interrupted(child_seconds=run.unreported_seconds()))
             raise _interrupted(error) from None
-    return RunReport(
-        outcomes=outcomes,
-        seconds=time.monotonic() - started,
-        child_seconds=run.timesheet.seconds,
-    )
+    return RunReport(outcomes=outcomes, seconds=run.seconds(), child_seconds=run.timesheet.seconds)
 
 
 class _Run:
@@ -128,12 +124,35 @@ class _Run:
         predicted: Mapping[str, int],
     ) -> None:
         self.timesheet = Timesheet()
+        self._started = time.monotonic()
+        self._store = workshop.store
         self._fingerprints = fingerprints
         self._workshop = workshop
         self._reporter = reporter
         self._predicted = predicted
         self._entries: dict[str, Entry] = {}
         self._lost: dict[str, str] = {}  # key -> the failed step because of which it is not there
+
+    def seconds(self) -> float:
+        """Since it began."""
+        return time.monotonic() - self._started
+
+    @contextmanager
+    def told(self, n_steps: int) -> Iterator[None]:
+        """The reporter hears of the run's begin and of its end, however it ends."""
+        self._reporter.tell(Begun(n_steps=n_steps))
+        interrupted = True
+        try:
+            yield
+            interrupted = False
+        finally:
+            self._reporter.tell(
+                Ended(
+                    seconds=self.seconds(),
+                    child_seconds=self.timesheet.seconds,
+                    interrupted=interrupted,
+                )
+            )
 
     def step(self, step: Step, *, anew: bool) -> StepOutcome:
         """Take the step from the store, or make it; skip it where what it needs is lost."""
@@ -148,8 +167,7 @@ class _Run:
             raise
         except PipelineError as error:
             self._lost[step.key] = step.key
-            seconds = self.unreported_seconds()
-            self._reporter.tell(Failed(step=step, error=error, child_seconds=seconds))
+            self._reporter.tell(Failed(step=step, error=error))
             return StepOutcome(key=step.key, status="failed", error=error)
         return outcome
 
@@ -185,10 +203,6 @@ class _Run:
         self._entries[step.key] = entry
         self._reporter.tell(Done(step=step, record=entry.record))
         return StepOutcome(key=step.key, status="done", entry=entry)
-
-    @property
-    def _store(self):  # noqa: ANN202
-        return self._workshop.store
 
     def _of(self, step: Step) -> str:
         return self._fingerprints[step.key]

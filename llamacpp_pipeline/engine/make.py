@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from contextlib import suppress
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -33,8 +34,6 @@ from llamacpp_pipeline.process.redact import redact
 from llamacpp_pipeline.process.runner import logged_output
 from llamacpp_pipeline.results.record import Machine, StepRecord
 from llamacpp_pipeline.stages.base import Frozen, MadeBy, Paths
-
-ATTEMPTS = 2  # a tool that ends well without its result line is run once more
 
 
 class Tools(Protocol):
@@ -81,6 +80,15 @@ class Timesheet:
     def __init__(self) -> None:
         self.seconds = 0.0
 
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """A child runs while this lasts."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds += time.monotonic() - started
+
 
 class Attempt:
     """One run of a step's child. Nothing of it is seen unless it is published."""
@@ -121,7 +129,7 @@ class Attempt:
 
         """
         step, log = self.step, logged_output(self.log)
-        room = self.room()
+        room = _room(self.order, self.workshop.store)
         if outcome.exit_code != 0:
             raise diagnosis.child_failure(
                 step, outcome, log, room=room, machine=self.workshop.machine
@@ -166,15 +174,6 @@ class Attempt:
             if path.name not in wanted:
                 remove(path) if path.is_dir() else path.unlink()
 
-    def room(self) -> Room:
-        """What is known of the disk now."""
-        store = self.workshop.store
-        return Room(
-            folder=store.root,
-            free_bytes=store.free_bytes(),
-            needed_bytes=self.order.predicted_bytes,
-        )
-
     def _proven(self, log: str) -> Frozen:
         stage = self.step.stage
         missing = missing_output(self.folder, self.step)
@@ -204,16 +203,11 @@ def make(order: Order, workshop: Workshop, reporter: Reporter, timesheet: Timesh
 
     """
     _refuse_changed_leaves(order.step, workshop.store)
-    for attempts in range(1, ATTEMPTS + 1):
-        before = timesheet.seconds
-        try:
-            return _attempted(order, workshop, reporter, timesheet, attempts=attempts)
-        except UnreadableOutputError as error:
-            if attempts == ATTEMPTS:
-                raise
-            seconds = timesheet.seconds - before
-            reporter.tell(Retried(step=order.step, error=error, child_seconds=seconds))
-    raise AssertionError(ATTEMPTS)
+    try:
+        return _attempted(order, workshop, reporter, timesheet, attempts=1)
+    except UnreadableOutputError as error:  # a result line is now and then lost: once more
+        reporter.tell(Retried(step=order.step, error=error))
+    return _attempted(order, workshop, reporter, timesheet, attempts=2)
 
 
 def _attempted(
@@ -222,20 +216,24 @@ def _attempted(
     store, step = workshop.store, order.step
     with store.workplace(order.fingerprint) as folder:
         try:
+            _refuse_too_little_room(order, store)
             attempt = Attempt(order, workshop, folder)
-            _refuse_too_little_room(attempt)
             command = attempt.command()
             reporter.tell(Started(step=step, fingerprint=order.fingerprint))
-            outcome = workshop.runner.run(command, reporter.watch(step))
-            timesheet.seconds += outcome.seconds
+            with timesheet.running():
+                outcome = workshop.runner.run(command, reporter.watch(step))
             result = attempt.result(outcome)
             record = attempt.record(outcome, result, attempts=attempts)
             attempt.tidy()
             return store.publish(record)
         except PipelineError as error:
-            raise _about(step, error, log=_kept_log(order, workshop, folder)) from error.__cause__
+            _complete(error, step, log=_kept_log(order, workshop, folder))
+            raise
         except OSError as error:
-            raise _from_os_error(order, workshop, error) from error
+            known = diagnosis.own_failure(step, error, room=_room(order, store))
+            if known is None:
+                raise
+            raise known from error
 
 
 def _kept_log(order: Order, workshop: Workshop, folder: Path) -> Path | None:
@@ -245,27 +243,25 @@ def _kept_log(order: Order, workshop: Workshop, folder: Path) -> Path | None:
     return None
 
 
-def _about(step: Step, error: PipelineError, *, log: Path | None) -> PipelineError:
-    """The error, with the step it is about and the log that is still there."""
+def _complete(error: PipelineError, step: Step, *, log: Path | None) -> None:
+    """Add to the error which step it is about, and the log that is still there."""
     error.log = log
-    if step.key not in error.message:
+    if not error.message.startswith(f"{step.key}: "):
         error.message = f"{step.key}: {error.message}"
         error.args = (error.message,)
-    return error
 
 
-def _from_os_error(order: Order, workshop: Workshop, error: OSError) -> Exception:
-    store = workshop.store
-    room = Room(
+def _room(order: Order, store: Store) -> Room:
+    """What is known of the disk now."""
+    return Room(
         folder=store.root, free_bytes=store.free_bytes(), needed_bytes=order.predicted_bytes
     )
-    return diagnosis.own_failure(order.step, error, room=room) or error
 
 
-def _refuse_too_little_room(attempt: Attempt) -> None:
-    room = attempt.room()
+def _refuse_too_little_room(order: Order, store: Store) -> None:
+    room = _room(order, store)
     if room.needed_bytes is not None and room.needed_bytes > room.free_bytes:
-        raise diagnosis.too_little_room(attempt.step, room)
+        raise diagnosis.too_little_room(order.step, room)
 
 
 def _refuse_changed_leaves(step: Step, store: Store) -> None:

@@ -211,6 +211,7 @@ class Store:
         with locked(path):
             with locked(self.lock(REGISTRY)):
                 path.write_text("\n".join(fingerprints), encoding="utf-8")
+            self.used()  # which clears away what dead runs left
             self.sweep()
             try:
                 yield

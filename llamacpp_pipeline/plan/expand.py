@@ -6,12 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
-from llamacpp_pipeline.config.schema import (
-    CorpusConfig,
-    HubFile,
-    PipelineConfig,
-    VariantConfig,
-)
+from llamacpp_pipeline.config.schema import HubFile, PipelineConfig, VariantConfig
 from llamacpp_pipeline.errors import ConfigError
 from llamacpp_pipeline.plan.order import ordered
 from llamacpp_pipeline.plan.sources import HubCommit, Source, Sources
@@ -182,13 +177,12 @@ def fetches(plan: Expansion) -> Iterator[Step]:
             files=fetch.MODEL_FILES,
         )
         yield plan.step("fetch", params=params, inputs={})
-    corpora: tuple[tuple[str, Source | None, CorpusConfig | None], ...] = (
-        ("fetch-evaluation", sources.evaluation, config.evaluation.corpus),
-        ("fetch-calibration", sources.calibration, config.calibration and config.calibration.corpus),
-    )
-    for key, source, corpus in corpora:
-        if isinstance(source, HubCommit) and corpus is not None and corpus.hub is not None:
-            yield plan.step(key, params=one_file(corpus.hub, source), inputs={})
+    texts = (("evaluation", config.evaluation), ("calibration", config.calibration))
+    for name, section in texts:
+        source: Source | None = getattr(sources, name)
+        hub = None if section is None else section.corpus.hub
+        if isinstance(source, HubCommit) and hub is not None:
+            yield plan.step(f"fetch-{name}", params=one_file(hub, source), inputs={})
     given = config.imatrix
     if isinstance(sources.imatrix, HubCommit) and given is not None and given.hub is not None:
         yield plan.step("fetch-imatrix", params=one_file(given.hub, sources.imatrix), inputs={})

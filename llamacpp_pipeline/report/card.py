@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from llamacpp_pipeline.report.terminal import speed_machine
 from llamacpp_pipeline.results.conditions import FileRef
 from llamacpp_pipeline.results.document import ResultsDocument
 
+COMMIT = re.compile(r"[0-9a-f]{7,40}")  # a user's own checkout may have none
 TEMPLATES = Path(__file__).parent / "templates"
 FORMATS_OF_OTHERS = frozenset(
     {"transformers", "safetensors", "pytorch", "tf", "jax", "onnx", "gguf", "quantized", "imatrix"}
@@ -94,10 +96,11 @@ def _environment() -> Environment:
 
 
 def _view(document: ResultsDocument) -> dict[str, Any]:
-    floor = document.noise_floor
+    floor, commit = document.noise_floor, document.conditions.commit
     notes = document.publication.notes
     return {
         "document": document,
+        "commit": digest(commit) if COMMIT.fullmatch(commit) else "",
         "quality": quality_table(document),
         "percentiles": percentile_tables(document),
         "speed": speed_table(document),

@@ -35,7 +35,7 @@ def estimate(value: Estimate | None, *, digits: int, unit: str = "") -> str:
 def count(value: int) -> str:
     """A count for people: `248 320`, `5.6 M`, `752 M`, `35.1 B`."""
     for factor, letter in ((10**9, "B"), (10**6, "M")):
-        if value >= factor:
+        if value >= factor - factor // 2000:  # what would round to 1000 of the next
             scaled = value / factor
             return f"{scaled:.0f} {letter}" if scaled >= 100 else f"{scaled:.1f} {letter}"
     return f"{value:,}".replace(",", " ")

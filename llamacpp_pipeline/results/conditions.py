@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 from pydantic import NonNegativeInt, PositiveInt
@@ -10,17 +9,20 @@ from pydantic import NonNegativeInt, PositiveInt
 from llamacpp_pipeline.errors import MixedConditionsError, PipelineError
 from llamacpp_pipeline.plan.step import Input, Leaf, OutputRef
 from llamacpp_pipeline.results.documented import Documented
-from llamacpp_pipeline.results.record import Machine, StepRecord
+from llamacpp_pipeline.results.mixing import (
+    refuse_different,
+    refuse_mixed_inputs,
+    refuse_mixed_measurements,
+)
+from llamacpp_pipeline.results.record import Machine
 from llamacpp_pipeline.results.run import RunRecords, output_file
 from llamacpp_pipeline.stages.bench import BenchParams, BenchResult
 from llamacpp_pipeline.stages.fetch import FetchResult
 from llamacpp_pipeline.stages.imatrix import ImatrixResult
-from llamacpp_pipeline.stages.kld import KldResult
 from llamacpp_pipeline.stages.perplexity import PerplexityParams, PerplexityResult
 
 REFERENCE = "reference"
 NOISE_FLOOR = "kld/reference"
-SHOWN = 12  # characters of a digest in a message
 
 
 class FileRef(Documented):
@@ -69,7 +71,7 @@ class Conditions(Documented):
     build_id: str
     """BuildId of the binaries that measured."""
     commit: str
-    """The commit of llama.cpp they come from."""
+    """The commit of llama.cpp they come from; "local" for a user's own checkout."""
     reference_fingerprint: str
     """Fingerprint of the step that wrote the reference logits."""
     calibration: Calibration | None = None
@@ -125,7 +127,7 @@ def measured_under(run: RunRecords) -> Conditions:
         calibration=_calibration(run),
     )
     refuse_mixed_inputs(run)
-    _refuse_mixed_measurements(run, conditions)
+    refuse_mixed_measurements(run, reference=result, build_id=record.made_by_id)
     _refuse_calibration_on_evaluation(conditions)
     return conditions
 
@@ -146,46 +148,6 @@ def speed_under(run: RunRecords) -> SpeedConditions | None:
     return first
 
 
-def refuse_different(first: Documented, other: Documented, *, what: str) -> None:
-    """Let two sets of figures stand in one table only where their conditions are equal.
-
-    Raises:
-        MixedConditionsError: naming every condition that differs.
-
-    """
-    left, right = first.model_dump(mode="json"), other.model_dump(mode="json")
-    differing = [
-        f"{name}: {left.get(name)} and {right.get(name)}"
-        for name in sorted(left.keys() | right.keys())
-        if left.get(name) != right.get(name)
-    ]
-    if differing:
-        raise mixed(what, differing)
-
-
-def mixed(what: str, differing: Iterable[str]) -> MixedConditionsError:
-    """The refusal, with its evidence."""
-    return MixedConditionsError(
-        f"{what}: measured under different conditions, so they do not go in one table",
-        evidence=tuple(differing),
-        hint="run the pipeline again with one configuration and one store",
-    )
-
-
-def refuse_mixed_inputs(run: RunRecords) -> None:
-    """Every record must have been made from what the plan says it is made from.
-
-    Raises:
-        MixedConditionsError: naming the record and the input.
-
-    """
-    for step in run.plan.steps:
-        record = run.records.get(step.key)
-        if record is not None:
-            for name, wanted in step.inputs.items():
-                _refuse_other_input(run, (step.key, name), record=record, wanted=wanted)
-
-
 def file_ref(run: RunRecords, source: Input) -> FileRef:
     """A given file: a leaf, or a file that a fetch step brought from the Hub."""
     if isinstance(source, Leaf):
@@ -202,56 +164,6 @@ def file_ref(run: RunRecords, source: Input) -> FileRef:
         size_bytes=file.size_bytes,
         source=f"{fetched.repo}@{fetched.commit}",
     )
-
-
-def _refuse_other_input(
-    run: RunRecords, at: tuple[str, str], *, record: StepRecord, wanted: Input
-) -> None:
-    key, name = at
-    expected = _identity(run, wanted)
-    got = record.inputs.get(name)
-    found = None if got is None else got.digest
-    if expected is not None and found != expected:
-        recorded = "nothing" if found is None else found[:SHOWN]
-        raise mixed(
-            f"figures of {key}",
-            [f"its {name!r} was {recorded}, where this plan has {expected[:SHOWN]}"],
-        )
-
-
-def _identity(run: RunRecords, source: Input) -> str | None:
-    if isinstance(source, Leaf):
-        return source.digest
-    record = run.records.get(source.step)
-    return None if record is None else record.fingerprint
-
-
-def _refuse_mixed_measurements(run: RunRecords, conditions: Conditions) -> None:
-    for key, record in run.records.items():
-        if not key.startswith(("kld/", "bench/")):
-            continue
-        differing = [
-            f"{name}: {key} has {found}, the reference {expected}"
-            for name, found, expected in _measured(run, key, record=record, conditions=conditions)
-            if found != expected
-        ]
-        if differing:
-            raise mixed(f"figures of {key}", differing)
-
-
-def _measured(
-    run: RunRecords, key: str, *, record: StepRecord, conditions: Conditions
-) -> list[tuple[str, object, object]]:
-    compared: list[tuple[str, object, object]] = [
-        ("BuildId", record.made_by_id, conditions.build_id)
-    ]
-    if key.startswith("kld/"):
-        result = run.needed_result(key, KldResult)
-        compared += [
-            ("n_ctx", result.n_ctx, conditions.n_ctx),
-            ("n_chunks", result.n_chunks, conditions.n_chunks),
-        ]
-    return compared
 
 
 def _calibration(run: RunRecords) -> Calibration | None:

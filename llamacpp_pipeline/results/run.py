@@ -24,11 +24,11 @@ class ToolchainFacts(Documented):
     build_id: str
     """Digest of the patched source, the flags and the compiler."""
     commit: str
-    """The commit of llama.cpp that the source comes from."""
+    """The commit of llama.cpp that the source comes from; "local" for a user's own checkout."""
     backend: str
     """cpu, cuda, metal, vulkan or hip."""
     flags: tuple[str, ...] = ()
-    """CMake definitions given beyond the usual ones."""
+    """The CMake definitions that are part of the BuildId."""
     patches: tuple[str, ...] = ()
     """The patches applied, in order."""
     converter_id: str | None = None

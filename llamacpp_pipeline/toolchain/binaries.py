@@ -115,13 +115,12 @@ def describe(
     *,
     runner: Runner | None = None,
     talk: Talk = SILENCE,
-    base: Path | None = None,
     places: Places | None = None,
 ) -> Toolchain:
     """The toolchain a config means, without building it.
 
     The first time this may fetch the source and patch it; afterwards it only checks.
-    `base` is the folder that a relative `toolchain.path` starts from.
+    A relative `toolchain.path` starts from the current folder.
 
     Raises:
         ToolchainError: source, patches or compiler cannot be used.
@@ -129,7 +128,7 @@ def describe(
     """
     runner = runner or LocalRunner()
     places = places or Places.from_environment()
-    source = identify(choice, places, base=base)
+    source = identify(choice, places)
     series = read_series(places.patches)
     tree = patched_tree(source, series, choice, places, runner=runner, talk=talk)
     defined = _definitions(choice, source, runner)
@@ -153,7 +152,6 @@ def ensure(
     *,
     runner: Runner | None = None,
     talk: Talk = SILENCE,
-    base: Path | None = None,
     places: Places | None = None,
 ) -> Toolchain:
     """The toolchain a config means, with its binaries built.
@@ -163,7 +161,7 @@ def ensure(
 
     """
     runner = runner or LocalRunner()
-    toolchain = describe(choice, runner=runner, talk=talk, base=base, places=places)
+    toolchain = describe(choice, runner=runner, talk=talk, places=places)
     built(toolchain, runner=runner, talk=talk)
     return toolchain
 

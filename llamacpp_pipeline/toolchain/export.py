@@ -51,12 +51,11 @@ def patched_tree(
         ToolchainError: no source, or a patch does not apply.
 
     """
-    key = sha256_of(json.dumps(["patched-tree", source.digest, series.digest]).encode())
-    home = places.builds / "trees" / key
+    home = _home(source, series, places)
     known = _intact(home, places)
     if known is not None:
         return known
-    lock = places.builds / "locks" / f"tree-{key}.lock"
+    lock = places.builds / "locks" / f"tree-{home.name}.lock"
     with locked(lock, talk=talk, waiting="another process is patching llama.cpp: waiting"):
         known = _intact(home, places)
         if known is not None:
@@ -68,6 +67,11 @@ def patched_tree(
     if made_now is None:
         raise ToolchainError("the patched tree changed while it was made", hint="try again")
     return made_now
+
+
+def has_patched_tree(source: Source, series: Series, places: Places) -> bool:
+    """Whether nothing has to be fetched or patched."""
+    return _intact(_home(source, series, places), places) is not None
 
 
 def copy_tree(source: Path, names: Iterable[str], to: Path) -> None:
@@ -88,6 +92,11 @@ def source_folder(source: Source) -> Path:
     if source.folder is None:
         raise ToolchainError("llama.cpp's source is not fetched", hint="llamacpp-pipeline build")
     return source.folder
+
+
+def _home(source: Source, series: Series, places: Places) -> Path:
+    key = sha256_of(json.dumps(["patched-tree", source.digest, series.digest]).encode())
+    return places.builds / "trees" / key
 
 
 def _intact(home: Path, places: Places) -> PatchedTree | None:

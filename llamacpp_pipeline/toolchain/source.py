@@ -57,7 +57,7 @@ class Source:
         return self.manifest.digest
 
 
-def identify(choice: Choice, places: Places, *, base: Path | None = None) -> Source:
+def identify(choice: Choice, places: Places) -> Source:
     """Which tree is meant, without fetching anything.
 
     Raises:
@@ -65,7 +65,7 @@ def identify(choice: Choice, places: Places, *, base: Path | None = None) -> Sou
 
     """
     if choice.source == "path":
-        return _own_checkout(choice, places, base or Path())
+        return _own_checkout(choice, places)
     populated = _populated(places.submodule)
     if choice.source == "submodule" and not populated:
         raise ToolchainError(
@@ -155,10 +155,10 @@ def _pinned(folder: Path | None, origin: Origin) -> Source:
     )
 
 
-def _own_checkout(choice: Choice, places: Places, base: Path) -> Source:
+def _own_checkout(choice: Choice, places: Places) -> Source:
     if choice.path is None:
         raise ConfigError("`toolchain.source: path` needs `toolchain.path`")
-    folder = base / Path(choice.path).expanduser()
+    folder = Path(choice.path).expanduser()
     if not (folder / "CMakeLists.txt").is_file():
         raise ToolchainError(
             "`toolchain.path` is not a checkout of llama.cpp",

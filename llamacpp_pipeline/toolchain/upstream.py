@@ -12,13 +12,14 @@ HOST = "github.com"
 COMMIT = "4df29be4f4c3673f428170fda944a5b19f743bb8"
 SHORT_COMMIT = COMMIT[:9]
 BUILD_NUMBER = 10454  # upstream tag b10451 and three commits
+TREE_SHA256 = "34bf2aa20331cd38f4349548583f587db3b5f5046e71cdaed021f26f7c5ac34f"
 
 SDIST_PROJECT = "llama-cpp-python"
 SDIST_VERSION = "0.3.35"
 SDIST_SHA256 = "1139dbb54509074b70893fab8554e3b079aa9f4d312058ce4018ef0019e3de12"
 SDIST_TREE = f"llama_cpp_python-{SDIST_VERSION}/vendor/llama.cpp/"  # inside the archive
 
-MANIFEST = Path(__file__).with_name("tree.sha256")
+MANIFEST = Path(__file__).with_name("tree.sha256")  # its own sha256 is TREE_SHA256
 
 
 @cache

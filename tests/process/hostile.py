@@ -70,7 +70,9 @@ def both_streams() -> None:
 def work(seconds: str) -> None:
     """Burn CPU time in a child of this child, and hold some memory."""
     block = bytearray(80 << 20)
-    code = f"import time\nend = time.process_time() + {seconds}\nwhile time.process_time() < end: pass"
+    code = (
+        f"import time\nend = time.process_time() + {seconds}\nwhile time.process_time() < end: pass"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
     print(len(block))
 
