@@ -25,14 +25,13 @@ SIZE = re.compile(r"\s*(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[KMGT]?i?B)?\s*", re
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Estimate:
-    """A measured value and its standard error, in the same unit."""
+    """A measured value and its standard error, in the same unit.
+
+    `stderr` is None where the tool measured the value but could not tell its error.
+    """
 
     value: float
-    stderr: float
-
-    def text(self, *, digits: int) -> str:
-        """`value ± stderr`, both with `digits` decimals."""
-        return f"{self.value:.{digits}f} ± {self.stderr:.{digits}f}"
+    stderr: float | None
 
 
 def bits_per_weight(*, size_bytes: int, n_elements: int) -> float:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from llamacpp_pipeline.engine.execute import RunReport
 from llamacpp_pipeline.engine.link import place
 from llamacpp_pipeline.engine.prepare import Prepared
+from llamacpp_pipeline.errors import PipelineError
 from llamacpp_pipeline.report.card import render_card
 from llamacpp_pipeline.results.assemble import results_document
-from llamacpp_pipeline.results.document import ResultsDocument
+from llamacpp_pipeline.results.document import ResultsDocument, read_results
 from llamacpp_pipeline.results.files import published_files
 from llamacpp_pipeline.results.manifest import run_manifest
 from llamacpp_pipeline.results.run import RunRecords, ToolchainFacts
@@ -43,13 +45,27 @@ def deliver(prepared: Prepared, report: RunReport, *, toolchain: Toolchain, out:
         toolchain=toolchain_facts(toolchain),
     )
     document = results_document(run)
-    manifest = run_manifest(run)
+    since = unchanged_since(out, document)
+    if since is not None:
+        document = results_document(run, created=since)
+    manifest = run_manifest(run, created=since)
     files = tuple(
         linked(prepared, report, step=file.step, output=file.output, target=out / file.name)
         for file in published_files(run)
     )
     write_results(out, document=document, manifest=manifest, card=render_card(document))
     return Delivered(folder=out, document=document, files=files)
+
+
+def unchanged_since(out: Path, document: ResultsDocument) -> datetime | None:
+    """When the results in the folder were written, where they say the same; else None."""
+    try:
+        before = read_results(out)
+    except PipelineError:
+        return None  # none there, or of another version: they are written anew
+    if before.model_copy(update={"created": document.created}) != document:
+        return None
+    return datetime.fromisoformat(before.created.replace("Z", "+00:00"))
 
 
 def linked(prepared: Prepared, report: RunReport, *, step: str, output: str, target: Path) -> Path:

@@ -46,7 +46,7 @@ class PlanView:
         """The table and the totals."""
         rows: list[tuple[str, ...]] = [("step", "state", "disk", "memory", "time", "why")]
         rows += [self.row(step, explain=explain) for step in self.budget.steps]
-        return "\n".join((aligned(rows).rstrip("\n"), "", *self.totals())) + "\n"
+        return "\n".join((aligned(rows, text_columns=(0, 1, 5)), "", *self.totals())) + "\n"
 
     def row(self, step: StepBudget, *, explain: bool) -> tuple[str, ...]:
         """One step."""

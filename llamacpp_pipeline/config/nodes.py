@@ -83,6 +83,9 @@ def parse(text: str, *, name: str, folder: Path) -> tuple[Node | None, tuple[Pro
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         raise reader.broken(error) from error
+    except RecursionError as error:
+        message = f"{name} is nested too deeply"
+        raise ConfigError(message) from error
     except yaml.YAMLError as error:
         message = f"{name} is not YAML"
         raise ConfigError(message, evidence=str(error).splitlines()) from error

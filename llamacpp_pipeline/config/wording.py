@@ -30,7 +30,15 @@ WANTED = {
 
 def problems_of(error: ValidationError, tree: Node) -> tuple[Problem, ...]:
     """Every problem, where its value or key stands."""
-    return tuple(p for details in error.errors() for p in problems_in(details, tree))
+    found = error.errors()
+    return tuple(p for e in found if not explained(e, found) for p in problems_in(e, tree))
+
+
+def explained(details: ErrorDetails, found: Sequence[ErrorDetails]) -> bool:
+    """Whether a list is too short only for pydantic, because its entries are wrong."""
+    loc = details["loc"]
+    within = (len(e["loc"]) > len(loc) and e["loc"][: len(loc)] == loc for e in found)
+    return details["type"] == "too_short" and any(within)
 
 
 def problems_in(details: ErrorDetails, tree: Node) -> tuple[Problem, ...]:

@@ -8,8 +8,8 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 
 VOCABULARY: Final = 1024
 END_OF_TEXT: Final = "<|endoftext|>"
-END_OF_TURN: Final = "<|im_end|>"
-SPECIAL: Final = (END_OF_TEXT, "<|im_start|>", END_OF_TURN)
+SPECIAL: Final = (END_OF_TEXT, "<|im_start|>", "<|im_end|>")
+END_OF_TEXT_ID: Final = VOCABULARY - len(SPECIAL)
 
 # What Qwen3.5's tokenizer.json splits at; the same, letter by letter, as llama.cpp's
 # comment for LLAMA_VOCAB_PRE_TYPE_QWEN35.

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import torch
+from safetensors.torch import load_model
 from torch import nn
 from torch.nn import functional
 from transformers import Qwen3_5ForCausalLM, Qwen3_5TextConfig
@@ -20,7 +21,7 @@ from transformers.models.qwen3_5 import modeling_qwen3_5
 from llamacpp_pipeline.demo.delta import chunk_gated_delta_rule
 from llamacpp_pipeline.demo.text import demo_text
 from llamacpp_pipeline.demo.tokenizer import (
-    END_OF_TEXT,
+    END_OF_TEXT_ID,
     VOCABULARY,
     tokenizer_config,
     train_tokenizer,
@@ -45,9 +46,11 @@ SAVE_EVERY: Final = 150
 class Settings:
     """How to train: everything that the result depends on besides the text."""
 
-    steps: int = 1200
+    steps: int = 750
+    short_steps: int = 600
+    horizon: int = 1200
+    cool_down: int = 150
     tokens: int = 4096
-    short_share: float = 0.7
     seed: int = 20
     muon_rate: float = MUON_RATE
     adam_rate: float = ADAM_RATE
@@ -55,7 +58,7 @@ class Settings:
     weight_decay: float = WEIGHT_DECAY
 
 
-def model_config(end_of_text: int) -> Qwen3_5TextConfig:
+def model_config() -> Qwen3_5TextConfig:
     """Return the shape: every matrix row is 256, 512 or 768 long, so all types apply."""
     return Qwen3_5TextConfig(
         vocab_size=VOCABULARY,
@@ -71,16 +74,16 @@ def model_config(end_of_text: int) -> Qwen3_5TextConfig:
         linear_value_head_dim=64,
         max_position_embeddings=CONTEXT,
         tie_word_embeddings=True,
-        eos_token_id=end_of_text,
-        pad_token_id=end_of_text,
+        eos_token_id=END_OF_TEXT_ID,
+        pad_token_id=END_OF_TEXT_ID,
     )
 
 
-def build_model(end_of_text: int, settings: Settings) -> Qwen3_5ForCausalLM:
+def build_model(settings: Settings) -> Qwen3_5ForCausalLM:
     """Return the model at its start, with the fast chunk rule and dropout in place."""
     modeling_qwen3_5.torch_chunk_gated_delta_rule = chunk_gated_delta_rule
     torch.manual_seed(settings.seed)
-    model = Qwen3_5ForCausalLM(model_config(end_of_text))
+    model = Qwen3_5ForCausalLM(model_config())
     for layer in model.model.layers:
         if hasattr(layer, "linear_attn"):
             _start_with_memory(layer.linear_attn)
@@ -129,11 +132,17 @@ def optimisers(model: nn.Module, settings: Settings) -> list[torch.optim.Optimiz
     return [muon, adam]
 
 
-def rate(step: int, steps: int) -> float:
-    """Return the share of the full learning rate: linear warm-up, then half a cosine to 0."""
+def rate(step: int, settings: Settings) -> float:
+    """Return the share of the full learning rate.
+
+    Linear warm-up, then half a cosine that would reach 0 at ``horizon``, times a
+    line that falls from 1 to 0 over the last ``cool_down`` steps.
+    """
     if step < WARM_UP:
         return (step + 1) / WARM_UP
-    return 0.5 + 0.5 * math.cos(math.pi * (step - WARM_UP) / max(1, steps - WARM_UP))
+    turned = (step - WARM_UP) / (settings.horizon - WARM_UP)
+    left = (settings.steps - step) / settings.cool_down
+    return (0.5 + 0.5 * math.cos(math.pi * turned)) * min(1.0, left)
 
 
 def loss_of(model: Qwen3_5ForCausalLM, rows: torch.Tensor) -> torch.Tensor:
@@ -186,24 +195,26 @@ def save(model: Qwen3_5ForCausalLM, tokenizer: Tokenizer, folder: Path) -> None:
 class Training:
     """The model, its optimisers and the text on their way."""
 
-    def __init__(self, settings: Settings, folder: Path) -> None:
-        self.settings, self.folder = settings, folder
+    def __init__(self, settings: Settings, folder: Path, *, start: int = 0) -> None:
+        self.settings, self.folder, self.start = settings, folder, start
         self.tokenizer = train_tokenizer(demo_text("train"))
         self.ids = torch.tensor(self.tokenizer.encode(demo_text("train")).ids)
         self.held_out = torch.tensor(self.tokenizer.encode(demo_text("calibration")).ids)
-        self.model = build_model(self.tokenizer.token_to_id(END_OF_TEXT), settings)
+        self.model = build_model(settings)
+        if start:
+            load_model(self.model, folder / "model.safetensors", strict=False)
         self.steppers = optimisers(self.model, settings)
         self._schedules = [
-            torch.optim.lr_scheduler.LambdaLR(stepper, lambda step: rate(step, settings.steps))
+            torch.optim.lr_scheduler.LambdaLR(stepper, lambda step: rate(start + step, settings))
             for stepper in self.steppers
         ]
 
     def run(self, report: Callable[[str], None]) -> None:
-        """Train from nothing and leave the model in the folder, early states included."""
+        """Train to the end and leave the model in the folder, early states included."""
         report(f"{sum(p.numel() for p in self.model.parameters())} parameters")
         report(f"{len(self.ids)} tokens")
         began, losses = time.monotonic(), []
-        for step, rows in enumerate(self._batches(), start=1):
+        for step, rows in enumerate(self._batches(), start=self.start + 1):
             losses.append(self.step(rows))
             if step % REPORT_EVERY == 0:
                 other = held_out_loss(self.model, self.held_out, CONTEXT)
@@ -222,15 +233,18 @@ class Training:
             stepper.step()
             stepper.zero_grad()
             schedule.step()
-        return float(loss)
+        return float(loss.detach())
 
     def _batches(self) -> Iterator[torch.Tensor]:
         """Yield short windows first, which are faster, and windows of the full context last."""
-        seed, tokens, steps = self.settings.seed, self.settings.tokens, self.settings.steps
-        short = Windows(self.ids, window=CONTEXT // 2, tokens=tokens, seed=seed)
-        long = Windows(self.ids, window=CONTEXT, tokens=tokens, seed=seed + 1)
-        for step in range(steps):
-            yield (short if step < steps * self.settings.short_share else long).take()
+        settings = self.settings
+        size, seed = settings.tokens, settings.seed
+        short = Windows(self.ids, window=CONTEXT // 2, tokens=size, seed=seed)
+        long = Windows(self.ids, window=CONTEXT, tokens=size, seed=seed + 1)
+        for step in range(settings.steps):
+            rows = (short if step < settings.short_steps else long).take()
+            if step >= self.start:
+                yield rows
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -238,13 +252,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for the model")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--resume-at", type=int, default=0, help="the step of the model in --out")
     for name, default in vars(Settings()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
     options = vars(parser.parse_args(arguments))
     folder: Path = options.pop("out")
     torch.set_num_threads(options.pop("threads"))
+    start = options.pop("resume_at")
     folder.mkdir(parents=True, exist_ok=True)
-    Training(Settings(**options), folder).run(lambda line: print(line, flush=True))  # noqa: T201
+    training = Training(Settings(**options), folder, start=start)
+    training.run(lambda line: print(line, flush=True))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def cpu_model(cpuinfo: Path = CPUINFO) -> str:
             name, _, value = line.partition(":")
             if name.strip() == "model name":
                 return value.strip()
-    return platform.processor() or platform.machine()
+    return platform.machine()
 
 
 def gpu_models(folder: Path = NVIDIA) -> tuple[str, ...]:

@@ -137,6 +137,7 @@ class Attempt:
         try:
             return self._proven(log)
         except UnreadableOutputError as error:
+            error.evidence = error.evidence or diagnosis.evidence(log)
             if diagnosis.says_full(log):
                 raise diagnosis.disk_full(step, room, evidence=error.evidence) from error
             raise

@@ -168,7 +168,8 @@ class Progress:
             case Done():
                 return f"{self._next(event.step)}  done in {_cost(event)}"
             case Retried():
-                return f"{self._title(event.step)}  {event.error.message}; once more"
+                why = event.error.message.removeprefix(f"{event.step.key}: ")
+                return f"{self._title(event.step)}  {why}; once more"
             case Failed():
                 return f"{self._next(event.step)}  failed\n{_indented(event.error.report())}"
             case Skipped():

@@ -15,6 +15,7 @@ from llamacpp_pipeline.stages.perplexity import PerplexityParams
 from llamacpp_pipeline.units import size_text
 
 LOGIT_BYTES = 4  # llama.cpp keeps a float per token of the vocabulary and position of a batch
+TOOL_BYTES = 40 * 2**20  # of a llama.cpp tool with the smallest of models
 LARGEST = 3  # steps named in a refusal
 
 
@@ -113,14 +114,14 @@ def memory_bytes(step: Step, known: Known) -> int | None:
     """What a step that computes with a GGUF needs; of the others nothing is said."""
     weights = model_bytes(step, known)
     if step.stage.name == "bench":
-        return weights
+        return None if weights is None else weights + TOOL_BYTES
     params, vocabulary = step.params, known.hints.vocab_size
     if not isinstance(params, (PerplexityParams, ImatrixParams)):
         return None
     if weights is None or vocabulary is None:
         return None
     positions = max(params.n_batch, params.n_ctx) + params.n_ubatch
-    return weights + positions * vocabulary * LOGIT_BYTES
+    return weights + positions * vocabulary * LOGIT_BYTES + TOOL_BYTES
 
 
 def work(step: Step, known: Known) -> float | None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from llamacpp_pipeline.config.schema import HubFile, PipelineConfig, VariantConfig
 from llamacpp_pipeline.errors import ConfigError
@@ -22,7 +22,7 @@ from llamacpp_pipeline.stages import (
     quantize,
     weights,
 )
-from llamacpp_pipeline.stages.base import Frozen
+from llamacpp_pipeline.stages.base import Frozen, ToolStage
 from llamacpp_pipeline.stages.fetch import FetchParams
 from llamacpp_pipeline.stages.imatrix import ImatrixParams
 from llamacpp_pipeline.stages.kld import KldParams
@@ -125,7 +125,7 @@ class Expansion:
         )
 
 
-STAGES = {
+STAGES: Mapping[str, ToolStage[Any, Any]] = {
     "fetch": fetch.STAGE,
     "fetch-evaluation": fetch.STAGE,
     "fetch-calibration": fetch.STAGE,

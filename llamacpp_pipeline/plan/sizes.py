@@ -70,7 +70,8 @@ def made_bytes(params: Frozen, hints: ModelHints) -> int | None:
     if isinstance(params, QuantizeParams):
         return share(hints.n_parameters, NOMINAL_BPW.get(params.ftype, math.nan) / 8)
     if isinstance(params, ImatrixParams):
-        return share(hints.n_parameters, IMATRIX_SHARE)
+        size = share(hints.n_parameters, IMATRIX_SHARE)
+        return None if size is None else size + RECORD_BYTES
     return RECORD_BYTES
 
 

@@ -104,6 +104,7 @@ def _view(document: ResultsDocument) -> dict[str, Any]:
         "quality": quality_table(document),
         "percentiles": percentile_tables(document),
         "speed": speed_table(document),
+        "repeated": document.speed is not None and document.speed.repetitions > 1,
         "speed_machine": speed_machine(document),
         "overrides": override_table(document),
         "fallbacks": _fallbacks(document),

@@ -156,7 +156,11 @@ def _name(row: VariantRow) -> Markdown:
 
 def _speed_cell(row: VariantRow, test: str) -> str:
     found = speed_of(row, test)
-    return ABSENT if found is None else estimate(found.tokens_per_second, digits=2)
+    if found is None:
+        return ABSENT
+    if len(found.samples) == 1:  # no deviation to speak of
+        return number(found.tokens_per_second.value, digits=2)
+    return estimate(found.tokens_per_second, digits=2)
 
 
 def _override_cells(recipe: Recipe) -> list[list[str]]:

@@ -28,6 +28,8 @@ def estimate(value: Estimate | None, *, digits: int, unit: str = "") -> str:
     """A number with its standard error."""
     if value is None:
         return ABSENT
+    if value.stderr is None:
+        return number(value.value, digits=digits, unit=unit)
     error = number(value.stderr, digits=digits)
     return f"{number(value.value, digits=digits)} ± {error}{unit}"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 
 from llamacpp_pipeline.report.figures import (
     ABSENT,
@@ -31,12 +31,12 @@ def render_text(document: ResultsDocument) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Columns of equal width: the first to the left, numbers to the right."""
+def aligned(rows: Sequence[Sequence[str]], *, text_columns: Container[int] = (0,)) -> str:
+    """Columns of equal width: text to the left, numbers to the right."""
     widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
     lines = (
         GAP.join(
-            cell.ljust(width) if index == 0 else cell.rjust(width)
+            cell.ljust(width) if index in text_columns else cell.rjust(width)
             for index, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         for row in rows

@@ -36,13 +36,14 @@ def _argument(argument: str, *, inputs: dict[str, str], outputs: dict[str, str])
         return f"{flag}={_argument(value, inputs=inputs, outputs=outputs)}"
     parts = argument.split("/")
     if parts[0] == INPUTS and len(parts) > 1 and parts[1] in inputs:
-        return inputs[parts[1]]
+        return inputs[parts[1]] or parts[-1]
     return outputs.get(argument, argument)
 
 
 def _name(run: RunRecords, source: Input) -> str:
+    """What an input is called; nothing for a given file, whose own name stands in the command."""
     if isinstance(source, Leaf):
-        return source.label.rstrip("/").rsplit("/", 1)[-1]
+        return run.name if source == run.input_of("convert", "model") else ""
     if source.member is not None:
         return source.member.rsplit("/", 1)[-1]
     if (source.step, source.output) in (names := file_names(run)):

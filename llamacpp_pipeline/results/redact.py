@@ -36,7 +36,7 @@ class Redactor:
         text = TOKEN.sub("***", text)
         home = self.home.rstrip("/")
         if home:
-            before = r"(?<![\w.-])" if home.count("/") == 1 else ""  # /root, but not org/root
+            before = r"(?<![\w.-])" if home.count("/") == 1 else ""  # /ada, but not org/ada
             text = re.sub(rf"{before}{re.escape(home)}(?![\w.-])", "~", text)
         return text
 

@@ -150,7 +150,7 @@ def wanted(params: FetchParams) -> tuple[ListedFile, ...]:
 def placed(params: FetchParams, file: ListedFile, downloads: Path, folder: Path) -> FetchedFile:
     """One file in its place, checked."""
     own_tool.note(f"file {file.name}")
-    source = bring(repo_of(params), file.name, downloads)
+    source = bring(repo_of(params), file, downloads)
     digest = sha256_of(source)
     try:
         refuse_other_content(source, digest, file.sha256)

@@ -11,7 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
+from huggingface_hub import (
+    HfApi,
+    constants,
+    hf_hub_download,
+    hf_hub_url,
+    try_to_load_from_cache,
+)
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -20,7 +26,9 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.file_download import http_get
 from huggingface_hub.hf_api import DatasetInfo, ModelInfo
+from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from llamacpp_pipeline.errors import InputError, PipelineError
@@ -28,6 +36,7 @@ from llamacpp_pipeline.stages.fetched_files import remember_commit, remembered_c
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SECONDS_TO_ANSWER = 30.0
+LIBRARY = "llamacpp-pipeline"
 # What the client raises for a request that never reached the Hub is below the base class of its
 # own errors; that class is of one HTTP library or another, as the client's version has it.
 NoAnswer: type[BaseException] = HfHubHTTPError.__bases__[0]
@@ -99,7 +108,7 @@ def cached_repo(repo: str, repo_type: RepoType) -> Path:
 
 def hub() -> HfApi:
     """The Hub, or what HF_ENDPOINT names instead."""
-    return HfApi(endpoint=os.environ.get("HF_ENDPOINT"), library_name="llamacpp-pipeline")
+    return HfApi(endpoint=os.environ.get("HF_ENDPOINT"), library_name=LIBRARY)
 
 
 def ask(repo: str, repo_type: RepoType, revision: str) -> ModelInfo | DatasetInfo:
@@ -121,6 +130,11 @@ def listing(repo: Repo) -> tuple[ListedFile, ...]:
     if constants.HF_HUB_OFFLINE:
         snapshot = repo.cache / "snapshots" / repo.commit
         files = sorted(path for path in snapshot.rglob("*") if path.is_file())
+        if not files:
+            raise InputError(
+                f"offline, and nothing of {repo.name} is at hand",
+                hint="run once with the network (without HF_HUB_OFFLINE)",
+            )
         return tuple(
             ListedFile(
                 name=path.relative_to(snapshot).as_posix(),
@@ -139,31 +153,53 @@ def listing(repo: Repo) -> tuple[ListedFile, ...]:
     )
 
 
-def bring(repo: Repo, name: str, folder: Path) -> Path:
+def bring(repo: Repo, file: ListedFile, folder: Path) -> Path:
     """One file into `folder`: from the client's cache, else downloaded, gone on with where begun.
 
     Raises:
         InputError: where it cannot be had.
 
     """
-    cached = try_to_load_from_cache(repo.name, name, revision=repo.commit, repo_type=repo.kind)
+    target = folder / file.name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    cached = try_to_load_from_cache(repo.name, file.name, revision=repo.commit, repo_type=repo.kind)
     if isinstance(cached, str):
-        copy = folder / name
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(cached, copy)
-        return copy
-    disable_progress_bars()
-    with hub_errors(repo.name, repo.kind, repo.commit):
-        return Path(
-            hf_hub_download(
-                repo.name,
-                name,
-                repo_type=repo.kind,
-                revision=repo.commit,
-                local_dir=folder,
-                endpoint=os.environ.get("HF_ENDPOINT"),
-            )
+        shutil.copyfile(cached, target)
+    elif not target.is_file():
+        disable_progress_bars()
+        with hub_errors(repo.name, repo.kind, repo.commit):
+            download(repo, file, target)
+    return target
+
+
+def download(repo: Repo, file: ListedFile, target: Path) -> None:
+    """The file over HTTP. The client's own download begins anew after a kill: ours goes on."""
+    endpoint = os.environ.get("HF_ENDPOINT")
+    if (file.size_bytes or 0) > constants.MAX_HTTP_DOWNLOAD_SIZE:  # not to be had in this way
+        folder = target.parents[file.name.count("/")]
+        hf_hub_download(
+            *(repo.name, file.name),
+            repo_type=repo.kind,
+            revision=repo.commit,
+            local_dir=folder,
+            endpoint=endpoint,
         )
+        return
+    url = hf_hub_url(
+        *(repo.name, file.name), repo_type=repo.kind, revision=repo.commit, endpoint=endpoint
+    )
+    partial = target.with_name(f"{target.name}.partial")
+    if file.size_bytes is None or (partial.exists() and partial.stat().st_size > file.size_bytes):
+        partial.unlink(missing_ok=True)
+    with partial.open("ab") as stream:
+        http_get(
+            url,
+            stream,
+            resume_size=stream.tell(),
+            headers=build_hf_headers(library_name=LIBRARY),
+            expected_size=file.size_bytes,
+        )
+    partial.replace(target)
 
 
 @contextmanager
@@ -198,6 +234,14 @@ def hub_errors(repo: str, repo_type: RepoType, revision: str) -> Iterator[None]:
         ) from error
     except NoAnswer as error:
         raise no_use(repo, repo_type, revision, error) from error
+    except OSError as error:
+        if error.errno is not None:  # the disk's affair
+            raise
+        raise InputError(
+            f"a file of {repo} did not come whole",
+            evidence=(first_line(error),),
+            hint="run the same command again: it goes on where it ended",
+        ) from error
 
 
 def no_use(repo: str, repo_type: RepoType, revision: str, error: BaseException) -> PipelineError:

@@ -18,6 +18,7 @@ from llamacpp_pipeline.units import Estimate
 TOOL = "llama-imatrix"
 SHAPE = re.compile(r"computing over (?P<n_chunks>\d+) chunks, n_ctx=(?P<n_ctx>\d+)")
 NO_PPL = "Unexpected negative standard deviation"  # of a text the model knows by heart
+NOT_A_NUMBER = re.compile(r"\[\d+\]-?nan,")
 SUMS, COUNTS = ".in_sum2", ".counts"
 NEVER = "1000000000"  # chunks between saves: one save, at the end, when everything is in
 
@@ -59,7 +60,7 @@ def argv(params: ImatrixParams, paths: Paths) -> Argv:
 
 def parse(log: str, paths: Paths) -> ImatrixResult:
     shape, final = SHAPE.search(log), FINAL.search(log)
-    if shape is None or (final is None and NO_PPL not in log):
+    if shape is None or (final is None and (NO_PPL not in log or NOT_A_NUMBER.search(log))):
         raise without(TOOL, "'Final estimate: PPL = ...'", log)
     refuse_error_records(TOOL, log)
     facts = written(paths)

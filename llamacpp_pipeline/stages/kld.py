@@ -19,8 +19,11 @@ TOOL = "llama-perplexity"
 SHAPE = re.compile(r"computing over (?P<n_chunks>\d+) chunks, n_ctx=(?P<n_ctx>\d+)")
 NUMBER = r"\s*(?P<value>-?\d+\.\d+)"
 PLUS_MINUS = r"\s*±\s*(?P<stderr>\d+\.\d+)"
+PLUS_MINUS_NAN = r"\s*±\s*-?nan"
+AS_GOOD_AS_EQUAL = 1e-3  # |ln PPL ratio| of a model and the reference it was rounded from
 KLD_PERCENTILES = ("99.9", "99.0", "95.0", "90.0", "50.0", "10.0", "5.0", "1.0", "0.1")
 DELTA_P_PERCENTILES = (*KLD_PERCENTILES[:4], "75.0", "50.0", "25.0", *KLD_PERCENTILES[5:])
+LN_RATIO = r"Mean ln\(PPL\(Q\)/PPL\(base\)\)\s+:"
 MINIMUM_TOKENS = 100  # below it the tool prints no statistics
 
 
@@ -31,7 +34,9 @@ class KldParams(PerplexityParams):
 class KldResult(Frozen):
     """Everything llama-perplexity reports. KLD in nats; probabilities in percent.
 
-    Against itself a model gives about -0.000000: the logits file holds 16-bit values.
+    Against itself a model gives about -0.000000: the logits file holds 16-bit values. There the
+    tool cannot tell the standard error of the ratio (its variance, a difference, rounds to less
+    than nothing): it is None here.
     """
 
     n_ctx: PositiveInt
@@ -145,6 +150,13 @@ class Lines:
             raise self.missing(label)
         return Estimate(value=float(match["value"]), stderr=float(match["stderr"]))
 
+    def ratio(self, label: str) -> Estimate:
+        """An estimate whose standard error may be too small for the tool to tell."""
+        match = re.search(label + NUMBER + PLUS_MINUS_NAN, self.log)
+        if match is None or abs(self.number(LN_RATIO)) > AS_GOOD_AS_EQUAL:
+            return self.estimate(label)
+        return Estimate(value=float(match["value"]), stderr=None)
+
     def number(self, label: str) -> float:
         match = re.search(label + NUMBER, self.log)
         if match is None:
@@ -169,9 +181,9 @@ def statistics(lines: Lines, *, n_ctx: int, n_chunks: int) -> KldResult:
         ppl=lines.estimate(r"Mean PPL\(Q\)\s+:"),
         reference_ppl=lines.estimate(r"Mean PPL\(base\)\s+:"),
         ppl_correlation=lines.number(r"Cor\(ln\(PPL\(Q\)\), ln\(PPL\(base\)\)\):"),
-        ln_ppl_ratio=lines.estimate(r"Mean ln\(PPL\(Q\)/PPL\(base\)\)\s+:"),
-        ppl_ratio=lines.estimate(r"Mean PPL\(Q\)/PPL\(base\)\s+:"),
-        ppl_difference=lines.estimate(r"Mean PPL\(Q\)-PPL\(base\)\s+:"),
+        ln_ppl_ratio=lines.ratio(LN_RATIO),
+        ppl_ratio=lines.ratio(r"Mean PPL\(Q\)/PPL\(base\)\s+:"),
+        ppl_difference=lines.ratio(r"Mean PPL\(Q\)-PPL\(base\)\s+:"),
         mean_kld=lines.estimate(r"Mean\s+KLD:"),
         max_kld=lines.number(r"Maximum KLD:"),
         kld_percentiles=lines.percentiles(KLD_PERCENTILES, "KLD"),

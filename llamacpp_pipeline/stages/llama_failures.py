@@ -30,6 +30,16 @@ class Known:
 
 KNOWN = (
     Known(
+        line=re.compile(r"non-finite values detected in (?P<what>\S+)"),
+        message="the model computes values that are not finite, at {what}",
+        hint="if it was converted to F16, set `convert.outtype: bf16`; else it is damaged",
+    ),
+    Known(
+        line=re.compile(r"\[\d+\]-?nan,"),
+        message="the model's answers are not numbers (NaN)",
+        hint="if it was converted to F16, set `convert.outtype: bf16`; else it is damaged",
+    ),
+    Known(
         line=re.compile(r"out of memory|unable to allocate|failed to allocate", re.IGNORECASE),
         message="the model did not fit in memory",
         hint="give it fewer GPU layers (placement.n_gpu_layers), a smaller n_batch or n_ctx,"

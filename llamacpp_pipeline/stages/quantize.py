@@ -48,6 +48,16 @@ FALLBACK_COUNT = re.compile(r"WARNING: (?P<n>\d+) of \d+ tensor\(s\) required fa
 AS_FTYPE = re.compile(r"quantizing '.*?' to '.*?' as (?P<ftype>\w+)")
 CAUSES = (
     Known(
+        line=re.compile(r"offending tensor: (?P<what>\S+)"),
+        message="{what} would get a type that cannot be made without an imatrix",
+        hint="add `calibration:` (or `imatrix:`) to the config, or choose a larger type",
+    ),
+    Known(
+        line=re.compile(r"failed to quantize: (?P<what>.*regular expression.*)"),
+        message="llama-quantize cannot read a pattern of tensor_types: {what}",
+        hint="write it with std::regex's ECMAScript grammar",
+    ),
+    Known(
         line=re.compile(r"Missing importance matrix for tensor (?P<what>\S+)"),
         message="the imatrix has no data for {what}, which a type this small needs",
         hint="give that tensor a larger type in tensor_types, or use an imatrix that covers it"

@@ -119,6 +119,8 @@ def read_header(file: Path) -> tuple[StoredTensor, ...]:
         raise InputError(f"{file.name} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise damaged(file, f"its header is not JSON: {error}") from error
+    if not isinstance(header, dict):
+        raise damaged(file, "its header is not a JSON object")
     tensors = tuple(entries(file, header, start=LENGTH_BYTES + length))
     end = max((tensor.start + tensor.n_bytes for tensor in tensors), default=0)
     if end > size:

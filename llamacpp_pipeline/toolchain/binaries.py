@@ -15,7 +15,7 @@ from llamacpp_pipeline.toolchain.build import Blueprint, ensure_built
 from llamacpp_pipeline.toolchain.built import read_build
 from llamacpp_pipeline.toolchain.compiler import cuda_architectures, identify_compilers
 from llamacpp_pipeline.toolchain.export import patched_tree
-from llamacpp_pipeline.toolchain.flags import TARGETS, Definitions, definitions
+from llamacpp_pipeline.toolchain.flags import BACKEND_OPTIONS, TARGETS, Definitions, definitions
 from llamacpp_pipeline.toolchain.places import Places
 from llamacpp_pipeline.toolchain.series import read_series
 from llamacpp_pipeline.toolchain.source import Choice, Source, identify
@@ -59,10 +59,8 @@ class Toolchain:
     @property
     def backend(self) -> str:
         """cpu, cuda, metal, vulkan or hip."""
-        options = {"cuda": "GGML_CUDA", "hip": "GGML_HIP", "metal": "GGML_METAL"}
-        options["vulkan"] = "GGML_VULKAN"
-        on = [name for name, option in options.items() if self.definitions.get(option) == "ON"]
-        return on[0] if on else "cpu"
+        on = (name for name, option in BACKEND_OPTIONS.items() if self.definitions[option] == "ON")
+        return next(on, "cpu")
 
     @property
     def definitions(self) -> Definitions:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from llamacpp_pipeline.toolchain.compiler import Compilers
 from llamacpp_pipeline.toolchain.export import PatchedTree
 from llamacpp_pipeline.toolchain.flags import TARGETS, Definitions
 from llamacpp_pipeline.toolchain.locks import locked
-from llamacpp_pipeline.toolchain.places import Places, made
+from llamacpp_pipeline.toolchain.places import Places, fresh, made
 from llamacpp_pipeline.toolchain.programs import ask, needed, on_path
 from llamacpp_pipeline.toolchain.talk import CounterWatcher, Talk
 from llamacpp_pipeline.toolchain.tree import file_sha256, sha256_of
@@ -135,9 +136,11 @@ def _all_definitions(blueprint: Blueprint, work: Path) -> list[tuple[str, str]]:
     if blueprint.definitions.get("GGML_CUDA") == "ON" and blueprint.compilers.backend:
         local["CMAKE_CUDA_COMPILER"] = str(blueprint.compilers.backend)
     # No path of this machine in the binaries: asserts carry the names of their files.
-    unnamed = f"-ffile-prefix-map={blueprint.tree.folder}=. -ffile-prefix-map={work}=build"
+    places = ((blueprint.tree.folder, "."), (work, "build"))
+    unnamed = shlex.join(f"-ffile-prefix-map={folder}={name}" for folder, name in places)
     for name in ("CMAKE_C_FLAGS", "CMAKE_CXX_FLAGS"):
-        local[name] = f"{blueprint.definitions.get(name, '')} {unnamed}".strip()
+        # CMake takes quotes off a value that begins and ends with one: it begins with a blank
+        local[name] = f"{blueprint.definitions.get(name, '')} {unnamed}"
     return sorted({**local, **blueprint.definitions, **_flags_of(local)}.items())
 
 
@@ -170,8 +173,7 @@ def _require_start(binary: Path, *, runner: Runner) -> None:
 
 def _publish(blueprint: Blueprint, work: Path, folder: Path) -> None:
     """Binaries and logs into a staging folder, the record last, then one rename."""
-    staged = folder.parent / f".staging-{blueprint.build_id}"
-    shutil.rmtree(staged, ignore_errors=True)
+    staged = fresh(folder.with_name(f".staging-{blueprint.build_id}"))
     made(staged / "bin")
     for target in TARGETS:
         shutil.copy(work / "bin" / target, staged / "bin" / target)

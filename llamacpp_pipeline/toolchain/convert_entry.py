@@ -18,7 +18,6 @@ OPTION = "--pre-tokenizer"
 def main() -> None:
     """Take our own arguments off, then become the converter."""
     source, name, rest = _arguments(sys.argv[1:])
-    sys.pycache_prefix = str(source.parent / "pycache")  # nothing is written into the tree
     sys.path[:0] = [str(source), str(source / "gguf-py")]
     sys.argv = ["convert_hf_to_gguf.py", *rest]
     import convert_hf_to_gguf  # noqa: PLC0415  its folder is known only now

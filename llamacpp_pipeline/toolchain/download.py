@@ -12,7 +12,6 @@ import shutil
 import socket
 import sys
 import tarfile
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
@@ -21,7 +20,7 @@ from llamacpp_pipeline.errors import ToolchainError
 from llamacpp_pipeline.process.command import Runner
 from llamacpp_pipeline.process.environment import secrets_in
 from llamacpp_pipeline.toolchain import upstream
-from llamacpp_pipeline.toolchain.places import made
+from llamacpp_pipeline.toolchain.places import fresh, made
 from llamacpp_pipeline.toolchain.programs import Answer, ask, on_path
 from llamacpp_pipeline.toolchain.tree import manifest_of, require_same
 
@@ -75,8 +74,8 @@ def from_git(tree: Path, *, runner: Runner) -> None:
 
 def from_sdist(tree: Path, *, runner: Runner) -> None:
     """The tree that llama-cpp-python's source distribution carries, by `pip download`."""
-    with _staged(tree) as staged, tempfile.TemporaryDirectory(dir=tree.parent) as scratch:
-        requirements = Path(scratch) / "requirements.txt"
+    with _staged(tree) as staged, _scratch(tree) as scratch:
+        requirements = scratch / "requirements.txt"
         requirements.write_text(
             f"{upstream.SDIST_PROJECT}=={upstream.SDIST_VERSION} "
             f"--hash=sha256:{upstream.SDIST_SHA256}\n",
@@ -89,12 +88,12 @@ def from_sdist(tree: Path, *, runner: Runner) -> None:
                 *("--disable-pip-version-check", "--no-binary", upstream.SDIST_PROJECT),
                 *("--require-hashes", "--requirement", requirements.name, "--dest", "."),
             ),
-            cwd=Path(scratch),
+            cwd=scratch,
             environment=_network(),
             secrets=_secrets(),
         )
         _require_success(answer, "PyPI did not give llama.cpp")
-        extract(_archive(Path(scratch)), staged)
+        extract(_archive(scratch), staged)
 
 
 def extract(archive: Path, to: Path) -> None:
@@ -134,7 +133,7 @@ def reachable(host: str) -> None:
 @contextlib.contextmanager
 def _staged(tree: Path) -> Iterator[Path]:
     """A folder that becomes `tree` when it holds exactly the pinned files."""
-    staged = Path(tempfile.mkdtemp(prefix=".staging-", dir=made(tree.parent)))
+    staged = fresh(tree.with_name(".staging"))
     try:
         yield staged
         require_same(
@@ -143,10 +142,19 @@ def _staged(tree: Path) -> Iterator[Path]:
             what="what was fetched",
             hint="something between here and the source changes files: try another network",
         )
-        staged.chmod(0o755)
         staged.rename(tree)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _scratch(tree: Path) -> Iterator[Path]:
+    """Beside the tree, not in the system's folder for temporary files, which may be small."""
+    scratch = fresh(tree.with_name(".download"))
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _archive(folder: Path) -> Path:

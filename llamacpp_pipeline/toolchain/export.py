@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 from llamacpp_pipeline.errors import ToolchainError
 from llamacpp_pipeline.process.command import Runner
 from llamacpp_pipeline.toolchain.locks import locked
-from llamacpp_pipeline.toolchain.places import Places, made
+from llamacpp_pipeline.toolchain.places import Places, fresh, made
 from llamacpp_pipeline.toolchain.series import Series, apply_series
 from llamacpp_pipeline.toolchain.source import Choice, Source, fetch
 from llamacpp_pipeline.toolchain.talk import Talk
@@ -120,15 +119,13 @@ def _discard(home: Path, talk: Talk) -> None:
 
 
 def _export(source: Source, series: Series, home: Path, *, runner: Runner) -> None:
-    staged = Path(tempfile.mkdtemp(prefix=".staging-", dir=made(home.parent)))
+    staged = fresh(home.with_name(f".staging-{home.name}"))
     try:
-        tree = staged / SOURCE
-        tree.mkdir()
+        tree = made(staged / SOURCE)
         copy_tree(source_folder(source), source.manifest.files, tree)
         apply_series(series, tree, runner=runner, skip_applied=source.origin == "path")
         text = manifest_of(tree).text
         (staged / MANIFEST).write_bytes(text.encode("utf-8", errors="surrogateescape"))
-        staged.chmod(0o755)
         staged.rename(home)
     finally:
         shutil.rmtree(staged, ignore_errors=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +58,17 @@ def made(folder: Path) -> Path:
             hint=f"set XDG_CACHE_HOME (or {BUILDS_VARIABLE}) to a folder that can be written",
         ) from error
     return folder
+
+
+def fresh(folder: Path) -> Path:
+    """The folder, empty: what a process that was killed left in it is gone.
+
+    Raises:
+        ToolchainError: it cannot be made.
+
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    return made(folder)
 
 
 def write_whole(path: Path, text: str) -> None:

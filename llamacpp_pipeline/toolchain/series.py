@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ SERIES = "series"
 GIT_HINT = "apt-get install git (or your system's way to git)"
 REJECTED_LINES = 30
 SHOWN_LINES = 4
+COMPLAINT = re.compile(r"error: (?!while searching for:)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,9 +109,9 @@ def _git_apply(runner: Runner, tree: Path, patch: Path, *arguments: str) -> Answ
 def _refusal(patch: Path, tree: Path, runner: Runner) -> ToolchainError:
     """Which patch, which file, which hunk. The tree is spoiled afterwards."""
     said = _git_apply(runner, tree, patch, "--reject").lines
-    complaints = [line for line in said if line.startswith("error: ")]
+    complaints = [line for line in said if COMPLAINT.match(line)]
     rejected = [
-        f"{path.relative_to(tree).as_posix()}: {line}"
+        f"{path.relative_to(tree).with_suffix('').as_posix()}: {line}"
         for path in sorted(tree.rglob("*.rej"))
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines()[1:]
     ]

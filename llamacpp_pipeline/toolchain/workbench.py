@@ -122,7 +122,8 @@ def _ask(
     bench: Path, *arguments: str, runner: Runner, environment: Mapping[str, str] | None = None
 ) -> Answer:
     git = needed("git", hint=GIT_HINT)
-    settings = ("-c", "core.autocrlf=false", "-c", "core.fileMode=true", "-c", "gc.auto=0")
+    chosen = ("core.autocrlf=false", "core.fileMode=true", "core.compression=0", "gc.auto=0")
+    settings = tuple(part for setting in chosen for part in ("-c", setting))
     return ask(
         runner,
         (str(git), *settings, *arguments),

@@ -1,4 +1,4 @@
-"""Children that misbehave: each named on the command line. Run as a script by the tests beside it."""
+"""Children that misbehave, each named on the command line; a script for the tests beside it."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def say(*pieces: str) -> None:
 
 def environment() -> None:
     for name, value in sorted(os.environ.items()):
-        print(f"{name}={value}")
+        sys.stdout.write(f"{name}={value}\n")
 
 
 def both_streams() -> None:
@@ -74,11 +74,11 @@ def work(seconds: str) -> None:
         f"import time\nend = time.process_time() + {seconds}\nwhile time.process_time() < end: pass"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-    print(len(block))
+    sys.stdout.write(f"{len(block)}\n")
 
 
 def read_input() -> None:
-    print(repr(sys.stdin.read()))
+    sys.stdout.write(f"{sys.stdin.read()!r}\n")
 
 
 if __name__ == "__main__":

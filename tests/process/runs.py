@@ -1,4 +1,4 @@
-"""A plan whose steps are real children, and a script that runs it: started, and killed, by tests."""
+"""A plan whose steps are real children, and a script that runs it, for tests to kill."""
 
 from __future__ import annotations
 
@@ -121,9 +121,9 @@ def main() -> int:
     try:
         report = run(chain(folder / "diary", seconds=seconds), Store(folder / "store"))
     except PipelineError as error:
-        print(error.report(), file=sys.stderr)
+        sys.stderr.write(f"{error.report()}\n")
         return error.exit_code
-    print(report.summary())
+    sys.stdout.write(f"{report.summary()}\n")
     return report.exit_code
 
 

@@ -96,10 +96,10 @@ def test_the_command_stands_above_the_output(runner: LocalRunner, tmp_path: Path
 
 
 def test_a_flood_is_kept_whole(runner: LocalRunner, tmp_path: Path) -> None:
-    outcome = runner.run(hostile(tmp_path, "flood", "20"), Notes())
+    outcome = runner.run(hostile(tmp_path, "flood", "5"), Notes())
 
     assert outcome.exit_code == 0
-    assert len(logged_output(tmp_path / "log")) == 20 * 1024 * 1024 + len("the end\n")
+    assert len(logged_output(tmp_path / "log")) == 5 * 1024 * 1024 + len("the end\n")
 
 
 def test_half_a_character_is_put_together_or_marked(runner: LocalRunner, tmp_path: Path) -> None:
@@ -178,14 +178,14 @@ def test_a_file_that_is_no_program_is_told(runner: LocalRunner, tmp_path: Path) 
     (tmp_path / "tool").write_text("garbage")
     command = Command(argv=(str(tmp_path / "tool"),), cwd=tmp_path, log=tmp_path / "log")
 
-    with pytest.raises(StepFailedError, match="Permission denied|could not be started"):
+    with pytest.raises(StepFailedError, match="tool could not be started"):
         runner.run(command)
 
 
 def test_a_secret_split_across_reads_is_in_no_log(runner: LocalRunner, tmp_path: Path) -> None:
     notes = Notes()
-    secret = "hf_abcdefgh"
-    command = hostile(tmp_path, "say", "token hf_ab", "cdefgh, token hf_", "abc", secrets=(secret,))
+    pieces = ("token hf_ab", "cdefgh, token hf_", "abc")
+    command = hostile(tmp_path, "say", *pieces, secrets=("hf_abcdefgh",))
     runner.run(command, notes)
 
     assert notes.text == "token ***, token hf_abc"
@@ -277,6 +277,7 @@ def test_a_full_disk_under_the_log_is_an_os_error(runner: LocalRunner, tmp_path:
 def test_an_interrupt_during_the_start_is_not_lost(tmp_path: Path) -> None:
     """A signal that arrives while the child is being started stops it right after."""
     ready = tmp_path / "ready"
+    before = set(psutil.Process().children())
     with LocalRunner(grace=QUICK) as runner:
         runner.run(Command(argv=("true",), cwd=tmp_path, log=tmp_path / "log"))
         guard = runner._guard
@@ -290,4 +291,4 @@ def test_an_interrupt_during_the_start_is_not_lost(tmp_path: Path) -> None:
         guard.add = interrupted_add  # type: ignore[method-assign]
         with pytest.raises(InterruptedRunError):
             runner.run(hostile(tmp_path, "wait", str(ready)))
-    assert not psutil.Process().children(recursive=True)
+    assert not set(psutil.Process().children()) - before

@@ -1,4 +1,4 @@
-"""A llama model of random weights, small enough to be computed again in numpy from its token ids."""
+"""A llama of random weights, small enough to be computed again in numpy from its token ids."""
 
 from __future__ import annotations
 
@@ -40,9 +40,7 @@ class TinyLlama:
     def weights(self) -> Mapping[str, Floats]:
         """By GGUF name, in numpy's order (output rows first)."""
         rng = np.random.default_rng(self.seed)
-        return {
-            name: _draw(name, shape, rng) for name, shape in self._shapes()
-        }
+        return {name: _draw(name, shape, rng) for name, shape in self._shapes()}
 
     def _shapes(self) -> Iterator[tuple[str, tuple[int, ...]]]:
         kv = self.head_size * self.n_head_kv
@@ -76,10 +74,11 @@ def _draw(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Floats
         return (1 + 0.5 * noise).astype(np.float32)
     if name == "token_embd.weight":
         return (noise * np.exp(rng.standard_normal(shape[-1])) + 0.3).astype(np.float32)
-    return (noise / np.sqrt(shape[-1])).astype(np.float32)
+    return np.asarray(noise / np.sqrt(shape[-1]), dtype=np.float32)
 
 
-def write_gguf(model: TinyLlama, path: Path) -> None:
+def write_gguf(model: TinyLlama, path: Path, *, half: bool = False) -> None:
+    """As a GGUF in F32, or with its matrices in F16."""
     writer = GGUFWriter(path, "llama")
     writer.add_context_length(2048)
     writer.add_embedding_length(model.n_embd)
@@ -95,7 +94,8 @@ def write_gguf(model: TinyLlama, path: Path) -> None:
         writer.add_expert_used_count(model.n_experts_used)
     _add_byte_vocabulary(writer)
     for name, weight in model.weights().items():
-        writer.add_tensor(name, weight)
+        is_matrix = half and weight.ndim > 1 and "ffn_gate_inp" not in name
+        writer.add_tensor(name, weight.astype(np.float16) if is_matrix else weight)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -117,7 +117,7 @@ def _add_byte_vocabulary(writer: GGUFWriter) -> None:
 
 
 def chunks_of(text: bytes, *, n_ctx: int) -> npt.NDArray[np.int64]:
-    """The token ids that llama-imatrix evaluates: BOS before the text and in place of each chunk's first."""
+    """The token ids that llama-imatrix evaluates: each chunk's first is replaced by BOS."""
     spaced = text.replace(b" ", "\N{LOWER ONE EIGHTH BLOCK}".encode())  # as SentencePiece does
     ids = np.concatenate([[BOS], np.frombuffer(spaced, np.uint8).astype(np.int64) + FIRST_BYTE])
     chunks: npt.NDArray[np.int64] = ids[: len(ids) // n_ctx * n_ctx].reshape(-1, n_ctx).copy()
@@ -126,7 +126,7 @@ def chunks_of(text: bytes, *, n_ctx: int) -> npt.NDArray[np.int64]:
 
 
 def rms_norm(x: Doubles, weight: Floats) -> Doubles:
-    return x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + EPS) * weight
+    return np.asarray(x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + EPS) * weight)
 
 
 def forward(model: TinyLlama, ids: npt.NDArray[np.int64], observe: Observer) -> None:
@@ -144,7 +144,7 @@ def forward(model: TinyLlama, ids: npt.NDArray[np.int64], observe: Observer) -> 
 
 
 def _silu(x: Doubles) -> Doubles:
-    return x / (1 + np.exp(-x))
+    return np.asarray(x / (1 + np.exp(-x)))
 
 
 def _rope(x: Doubles) -> Doubles:
@@ -162,9 +162,7 @@ def _attention(
     heads = {}
     for kind in ("q", "k", "v"):
         observe(f"{prefix}attn_{kind}.weight", h, None)
-        heads[kind] = (h @ w[f"{prefix}attn_{kind}.weight"].T).reshape(
-            len(x), -1, model.head_size
-        )
+        heads[kind] = (h @ w[f"{prefix}attn_{kind}.weight"].T).reshape(len(x), -1, model.head_size)
     repeat = model.n_head // model.n_head_kv
     q, k = _rope(heads["q"]), np.repeat(_rope(heads["k"]), repeat, axis=1)
     v = np.repeat(heads["v"], repeat, axis=1)

@@ -21,7 +21,7 @@ def refuse(what: str) -> NoReturn:
 def closed_doors(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, request: pytest.FixtureRequest
 ) -> Iterator[None]:
-    before = dict(os.environ)
+    before = environment()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
@@ -32,4 +32,9 @@ def closed_doors(
     monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: refuse("start a process"))
     yield
     monkeypatch.undo()  # the test's own changes too, so that only leaks remain
-    assert dict(os.environ) == before, "os.environ must end as it began"
+    assert environment() == before, "os.environ must end as it began"
+
+
+def environment() -> dict[str, str]:
+    """The environment, less what pytest itself changes between set-up and tear-down."""
+    return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}

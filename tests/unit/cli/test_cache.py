@@ -37,12 +37,10 @@ def called(store: Store, verb: str, *arguments: str) -> Result:
     )
 
 
-def test_path_is_the_default_without_an_option() -> None:
-    result = CliRunner().invoke(cache, ["path"])
+def test_path_is_the_default_without_an_option(tmp_path: Path) -> None:
+    result = CliRunner().invoke(cache, ["path"], env={"XDG_CACHE_HOME": str(tmp_path)})
 
-    assert result.stdout == f"{Path.home() / '.cache'}/llamacpp-pipeline/store\n" or (
-        result.stdout.endswith("/cache/llamacpp-pipeline/store\n")
-    )
+    assert result.stdout == f"{tmp_path}/llamacpp-pipeline/store\n"
 
 
 def test_path_follows_the_variable(tmp_path: Path) -> None:

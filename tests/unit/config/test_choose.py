@@ -87,7 +87,7 @@ def test_another_model_drops_what_the_card_says_of_the_first(folder: Path) -> No
 
 
 def test_a_word_that_is_neither_names_what_may_be_meant() -> None:
-    with pytest.raises(UsageError, match="did you mean Qwen/Qwen3.5-9B") as caught:
+    with pytest.raises(UsageError, match=r"did you mean Qwen/Qwen3\.5-9B") as caught:
         choose("Qwen3.5-9B", None)
 
     assert (

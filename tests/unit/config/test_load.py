@@ -374,12 +374,11 @@ class TestBadFiles:
     def test_all_problems_are_said_at_once(self) -> None:
         text = GOOD + "bench: {repetitions: 012, tests: pp512}\ncnvert: {}\n  "
 
-        found = complaints(text, "evaluation.n_ctx=abc", "output.reference=1")
+        found = complaints(text, "evaluation.n_ctx=a", "output.reference=1")
 
         assert found == [
             "a.yaml:7:22: bench.repetitions: YAML reads 012 as the octal 10: write 12, or '012'",
-            "--set evaluation.n_ctx=abc: evaluation.n_ctx: must be a whole number, not the text"
-            " 'abc'",
+            "--set evaluation.n_ctx=a: evaluation.n_ctx: must be a whole number, not the text 'a'",
             "a.yaml:7:34: bench.tests: must be a list, not the text 'pp512': write [pp512]",
             "--set output.reference=1: output.reference: must be true or false, not 1",
             "a.yaml:8:1: cnvert: unknown key: did you mean convert?",
@@ -434,10 +433,19 @@ class TestBadFiles:
         assert caught.value.message == message
         assert "\n".join(caught.value.evidence) == evidence
 
+    def test_a_list_whose_only_entry_is_wrong_is_not_called_empty(self) -> None:
+        assert complaints(GOOD.replace("  - Q8_0\n  - Q4_K_M", "  - 3")) == [
+            "a.yaml:5:5: variants.0: must be a mapping of keys, not 3"
+        ]
+
+    def test_what_is_nested_too_deeply(self) -> None:
+        with pytest.raises(ConfigError, match=r"a\.yaml is nested too deeply"):
+            loaded("variants: " + "[" * 5000 + "]" * 5000)
+
     def test_a_file_that_is_absent_names_its_neighbours(self, folder: Path) -> None:
         (folder / "b.yaml").touch()
 
-        with pytest.raises(ConfigError, match="c.yaml does not exist") as caught:
+        with pytest.raises(ConfigError, match=r"c\.yaml does not exist") as caught:
             load(Path("c.yaml"))
 
         assert caught.value.hint == ". has b.yaml"

@@ -165,12 +165,8 @@ class TestSet:
             pytest.param("=3", "is not of the form key.key=value", id="no-key"),
             pytest.param("a..b=3", "is not of the form key.key=value", id="empty-key"),
             pytest.param("bench.repetitions.x=3", "is 3, which has no x", id="beneath-a-scalar"),
-            pytest.param(
-                "variants.7=Q6_K", "is a list; name a position from 0 to 1", id="past-the-end"
-            ),
-            pytest.param(
-                "variants.Q8_0.pure=1", "is a list; name a position from 0 to 1", id="name"
-            ),
+            pytest.param("variants.7=Q6_K", "a position from 0 to 1", id="past-the-end"),
+            pytest.param("variants.Q8_0.pure=1", "a position from 0 to 1", id="name"),
         ],
     )
     def test_what_names_no_place_is_a_usage_error(self, override: str, message: str) -> None:

@@ -1,4 +1,4 @@
-"""A small world for the engine: a stage, a runner that plays a script, a reporter that keeps all."""
+"""A small world for the engine: a stage, a runner that plays a script, a patient reporter."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from llamacpp_pipeline.engine.make import Workshop
 from llamacpp_pipeline.engine.store import Store
 from llamacpp_pipeline.errors import UnreadableOutputError
 from llamacpp_pipeline.plan.fingerprint import fingerprints
-from llamacpp_pipeline.plan.step import Input, OutputRef, Plan, Step
+from llamacpp_pipeline.plan.step import Input, Leaf, OutputRef, Plan, Step
 from llamacpp_pipeline.process.command import Command, Outcome, Watcher
 from llamacpp_pipeline.results.record import Machine
 from llamacpp_pipeline.stages.base import Argv, Frozen, MadeBy, Paths, ProgressPattern, ToolStage
@@ -76,8 +76,8 @@ def step(key: str, *, stage: ToolStage[GrindParams, GrindResult] = GRIND, **give
 
 
 def checked(value: object) -> Input:
-    assert isinstance(value, Input.__args__)  # type: ignore[attr-defined]
-    return value  # type: ignore[return-value]
+    assert isinstance(value, (Leaf, OutputRef))
+    return value
 
 
 def flour_of(key: str, member: str | None = None) -> OutputRef:

@@ -164,7 +164,7 @@ def test_given_files_and_folders_are_linked_under_their_names(store: Store, tmp_
     file = leaf_from_file(tmp_path / "wiki.raw", "wiki", digests=store.digests)
     folder = leaf_from_folder(model, "model", digests=store.digests)
     seen: list[str] = []
-    look = Play(before=lambda c: seen.extend(os.listdir(c.cwd / "in/grain/files")))
+    look = Play(before=lambda c: seen.extend(p.name for p in (c.cwd / "in/grain/files").iterdir()))
     runner = FakeRunner(Play(), look)
     report = run(store, plan(step("a", grain=file), step("b", grain=folder)), runner)
 
@@ -302,6 +302,16 @@ def test_twice_without_the_result_line_is_a_failure(store: Store) -> None:
     assert error.message == "a: mill ended without 'result: ...'"
     assert error.log is not None
     assert error.log.exists()
+
+
+def test_a_failure_without_evidence_shows_the_last_lines(store: Store) -> None:
+    def parse(log: str, paths: Paths) -> GrindResult:
+        raise UnreadableOutputError("mill", f"{len(log)} and {len(paths)}")
+
+    stage = replace(GRIND, parse=parse)
+    error = run(store, plan(step("a", stage=stage))).failures[0]
+
+    assert error.evidence == ("grinding", "result: 7.5")
 
 
 def test_a_failure_with_an_exit_code_is_not_repeated(store: Store) -> None:

@@ -118,7 +118,7 @@ def test_a_folder_can_hold_links_as_a_hub_cache_does(model: Path, digests: Diges
 def test_what_cannot_be_used_is_named(tmp_path: Path, digests: Digests) -> None:
     (tmp_path / "empty").touch()
     (tmp_path / "bare").mkdir()
-    with pytest.raises(InputError, match="the wiki: there is no file .*absent"):
+    with pytest.raises(InputError, match=r"the wiki: there is no file .*absent"):
         leaf_from_file(tmp_path / "absent", "the wiki", digests=digests)
     with pytest.raises(InputError, match="is empty"):
         leaf_from_file(tmp_path / "empty", "the wiki", digests=digests)

@@ -135,6 +135,7 @@ def test_a_line_for_each_end(clock: Clock, record: StepRecord) -> None:
     progress = Progress(stream, live=False, clock=clock)
     error = StepFailedError("a: it broke", evidence=("crack",), hint="mend it")
     lost = UnreadableOutputError("mill", "'result: ...'")
+    lost.message = f"a: {lost.message}"
     for event in (
         Begun(n_steps=4),
         Hit(step=A, record=record),

@@ -13,7 +13,7 @@ from llamacpp_pipeline.report.card import render_card
 from llamacpp_pipeline.results.assemble import results_document
 from llamacpp_pipeline.results.document import document_from_json, document_json
 from llamacpp_pipeline.results.run import RunRecords
-from tests.unit.results.sample import BUILD, NOBODY, digest, sample_run, with_result
+from tests.unit.results.sample import BUILD, NOBODY, changed, digest, sample_run, with_result
 
 NOWHERE = re.compile(r"\b(None|nan|NaN|inf|Undefined|True|False)\b")
 
@@ -150,6 +150,21 @@ def test_the_speed_table_names_machine_and_backend() -> None:
     assert "| `Tiny-Q4_K_M.gguf` | 2000.00 ± 1.25 | 150.50 ± 1.25 |" in card
 
 
+def test_a_single_run_has_no_deviation() -> None:
+    run = sample_run()
+    for key in ("bench/reference", "bench/Q4_K_M", "bench/Q4_K_M-selective"):
+        rows = [
+            {"test": "pp512", "tokens_per_second": {"value": 20.0, "stderr": 0.0}, "samples": [20]}
+        ]
+        run = changed(with_result(run, key, rows=rows), key, params={"repetitions": 1})
+
+    card = card_of(run)
+
+    assert "Tokens per second of one run on Some CPU" in card
+    assert "| `Tiny-Q4_K_M.gguf` | 20.00 |" in card
+    assert "standard deviation" not in card
+
+
 def test_overrides_show_regex_type_and_number() -> None:
     assert r"| Q4_K_M-selective | `.*\.ssm_out\.weight$` | q8_0 | 3 |" in card_of(sample_run())
 
@@ -176,7 +191,7 @@ def test_a_fitting_and_an_overflowing_checkpoint() -> None:
     overflows = card_of(with_result(sample_run(), "weights", **weights))
 
     assert "All 5.6 M weights fit F16: the largest magnitude is 12.25" in fits
-    assert "7 become zero and 1 234 subnormal" in fits
+    assert "Not zero, but zero in F16: 7; subnormal in F16: 1 234." in fits
     assert "Not all of the 5.6 M weights fit F16: 3 are beyond" in overflows
     assert r"| `blk.0\|x` | 3 | 1 | 70000 |" in overflows
 

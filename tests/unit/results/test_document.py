@@ -86,7 +86,7 @@ def test_commands_carry_published_names() -> None:
         "Tiny-Q4_K_M.gguf",
     )  # fmt: skip
     assert commands["reference"] == (
-        "llama-reference", "--model", "Tiny-F16.gguf", "--corpus", "evaluation.txt",
+        "llama-reference", "--model", "Tiny-F16.gguf", "--corpus", "corpus.bin",
         "Tiny-logits.kld",
     )  # fmt: skip
     assert commands["convert"] == ("llama-convert", "--model", "Tiny", "Tiny-F16.gguf")

@@ -22,7 +22,9 @@ PORTABLE = {"GGML_NATIVE": "OFF"}
 class CompilerRunner(ScriptedRunner):
     """Answers as a compiler does; `-march=native` adds an instruction set."""
 
-    def __init__(self, *, native_flag: str | None = "-march=native", version: str = "12.2.0"):
+    def __init__(
+        self, *, native_flag: str | None = "-march=native", version: str = "12.2.0"
+    ) -> None:
         super().__init__()
         self._native_flag = native_flag
         self._version = version
@@ -101,9 +103,7 @@ def test_a_compiler_that_wants_mcpu_gets_it(places: Places) -> None:
 
 def test_a_compiler_without_native_flags_is_told_apart_by_the_cpu(places: Places) -> None:
     native = identified(places, CompilerRunner(native_flag=None))
-    portable = identify_compilers(
-        PORTABLE, "cpu", places, runner=CompilerRunner(native_flag=None)
-    )
+    portable = identify_compilers(PORTABLE, "cpu", places, runner=CompilerRunner(native_flag=None))
 
     assert native.identity["instructions"] != portable.identity["instructions"]
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import tarfile
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from llamacpp_pipeline.process.command import Command
 from llamacpp_pipeline.toolchain import download, upstream
 from llamacpp_pipeline.toolchain.download import extract, from_git, from_sdist, reachable
 from tests.unit.toolchain.scripted import Reply, ScriptedRunner, program
+
+PYTHON = Path(sys.executable).name
 
 
 def archive(path: Path, names: dict[str, bytes]) -> Path:
@@ -58,7 +61,7 @@ def test_pip_gets_the_hash_and_its_complaint_is_passed_on(tmp_path: Path) -> Non
         asked.append((command.cwd / "requirements.txt").read_text(encoding="utf-8"))
 
     reply = Reply(text="...\nERROR: No matching distribution\n", exit_code=1, effect=note)
-    runner = ScriptedRunner({Path(download.sys.executable).name: reply})
+    runner = ScriptedRunner({PYTHON: reply})
     tree = tmp_path / "sources" / "tree"
 
     with pytest.raises(ToolchainError, match="PyPI did not give") as caught:
@@ -74,7 +77,7 @@ def test_an_archive_with_another_tree_is_refused(tmp_path: Path) -> None:
     def deliver(command: Command) -> None:
         archive(command.cwd / "x.tar.gz", {upstream.SDIST_TREE + "CMakeLists.txt": b"other"})
 
-    runner = ScriptedRunner({Path(download.sys.executable).name: Reply(effect=deliver)})
+    runner = ScriptedRunner({PYTHON: Reply(effect=deliver)})
     tree = tmp_path / "sources" / "tree"
 
     with pytest.raises(ToolchainError, match="what was fetched is not"):
@@ -84,7 +87,7 @@ def test_an_archive_with_another_tree_is_refused(tmp_path: Path) -> None:
 
 
 def test_pip_that_leaves_nothing_is_an_error(tmp_path: Path) -> None:
-    runner = ScriptedRunner({Path(download.sys.executable).name: Reply()})
+    runner = ScriptedRunner({PYTHON: Reply()})
 
     with pytest.raises(ToolchainError, match="left no source distribution"):
         from_sdist(tmp_path / "sources" / "tree", runner=runner)
@@ -128,7 +131,7 @@ def test_a_host_that_cannot_be_reached_fails_fast(monkeypatch: pytest.MonkeyPatc
     def refused(*_: object, **__: object) -> None:
         raise OSError("Network is unreachable")
 
-    monkeypatch.setattr(download.socket, "create_connection", refused)
+    monkeypatch.setattr("socket.create_connection", refused)
 
-    with pytest.raises(ToolchainError, match="host.example is out of reach"):
+    with pytest.raises(ToolchainError, match=r"host\.example is out of reach"):
         reachable("host.example")

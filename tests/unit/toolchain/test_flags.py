@@ -22,7 +22,12 @@ def test_a_build_says_its_number_and_commit_and_needs_no_network() -> None:
 
 @pytest.mark.parametrize(
     ("backend", "option"),
-    [("cuda", "GGML_CUDA"), ("metal", "GGML_METAL"), ("vulkan", "GGML_VULKAN"), ("hip", "GGML_HIP")],
+    [
+        ("cuda", "GGML_CUDA"),
+        ("metal", "GGML_METAL"),
+        ("vulkan", "GGML_VULKAN"),
+        ("hip", "GGML_HIP"),
+    ],
 )
 def test_a_backend_is_on_and_the_others_are_off(backend: Backend, option: str) -> None:
     found = defined(backend=backend)

@@ -35,11 +35,11 @@ def test_an_empty_submodule_means_the_pinned_tree_from_elsewhere(places: Places)
 def test_a_submodule_that_was_changed_is_refused_with_the_first_paths(places: Places) -> None:
     checkout(places.submodule)
 
-    with pytest.raises(ToolchainError, match="vendor/llama.cpp is not") as caught:
+    with pytest.raises(ToolchainError, match="vendor/llama") as caught:
         identify(AUTO, places)
 
-    assert "different: CMakeLists.txt" in [*caught.value.evidence, "different: CMakeLists.txt"][:9]
     assert caught.value.evidence[0] == "missing: .clang-format"
+    assert caught.value.evidence[-1] == "and 3417 more"
     assert "git submodule update" in str(caught.value.hint)
 
 
