@@ -11,8 +11,7 @@ import pytest
 from llamacpp_pipeline.config.schema import ToolchainConfig
 from llamacpp_pipeline.errors import ToolchainError, UsageError
 from llamacpp_pipeline.process.runner import LocalRunner
-from llamacpp_pipeline.toolchain.binaries import Toolchain
-from llamacpp_pipeline.toolchain.places import REPOSITORY
+from llamacpp_pipeline.toolchain.places import REPOSITORY, Places
 from llamacpp_pipeline.toolchain.series import Series, read_series
 from llamacpp_pipeline.toolchain.source import Source, fetch, identify
 from llamacpp_pipeline.toolchain.talk import SILENCE
@@ -139,12 +138,12 @@ def test_what_is_no_patch_is_refused(tmp_path: Path, source: Source, runner: Loc
 @pytest.mark.tools
 @pytest.mark.timeout(180)  # git reads and writes 170 MB a few times
 def test_the_repositorys_series_applies_and_refreshes_to_itself(
-    tmp_path: Path, toolchain: Toolchain, runner: LocalRunner
+    tmp_path: Path, runner: LocalRunner
 ) -> None:
     own = read_series(REPOSITORY / "patches")
     choice = ToolchainConfig()
-    found = identify(choice, toolchain.places)
-    pinned = fetch(found, choice, toolchain.places, runner=runner, talk=SILENCE)
+    places = Places.from_environment()
+    pinned = fetch(identify(choice, places), choice, places, runner=runner, talk=SILENCE)
 
     open_bench(own, pinned, tmp_path / "bench", runner=runner)
     names = refresh(series(tmp_path / "again"), tmp_path / "bench", runner=runner)
