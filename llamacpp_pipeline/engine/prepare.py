@@ -83,7 +83,9 @@ def prepare(loaded: LoadedConfig, *, store: Store, tools: Tools) -> Prepared:
     prints = {key: fingerprint(body) for key, body in bodies.items()}
     return Prepared(
         loaded=loaded,
-        sources=replace(sources, hints=hints(sources, store.lookup(prints["inspect"]))),
+        sources=replace(
+            sources, hints=hints(resolver, sources, inspected=store.lookup(prints["inspect"]))
+        ),
         plan=plan,
         documents=bodies,
         fingerprints=prints,
@@ -92,15 +94,15 @@ def prepare(loaded: LoadedConfig, *, store: Store, tools: Tools) -> Prepared:
     )
 
 
-def hints(sources: Sources, inspected: StepRecord | None) -> ModelHints:
-    """What is known of the model: from its inspection, else from a folder at hand."""
+def hints(resolver: Resolver, sources: Sources, *, inspected: StepRecord | None) -> ModelHints:
+    """What is known of the model: from its inspection, a folder at hand, or the Hub's listing."""
     if inspected is not None:
         try:
             return hints_of(InspectResult.model_validate(inspected.result))
         except ValidationError:
             return UNKNOWN
     if not isinstance(sources.model, Leaf):
-        return UNKNOWN
+        return UNKNOWN if resolver.offline else resolver.told(sources.model)
     try:
         return hints_of(inspect_folder(sources.model.path))
     except PipelineError:

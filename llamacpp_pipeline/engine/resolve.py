@@ -13,9 +13,10 @@ from llamacpp_pipeline.demo import MODEL_DIR
 from llamacpp_pipeline.demo import text as demo
 from llamacpp_pipeline.engine.digests import Digests, sha256_of, write_atomically
 from llamacpp_pipeline.engine.leaves import leaf_from_file, leaf_from_folder
-from llamacpp_pipeline.plan.sources import HubCommit, Source, Sources
+from llamacpp_pipeline.plan.sources import HubCommit, ModelHints, Source, Sources
 from llamacpp_pipeline.plan.step import Leaf
-from llamacpp_pipeline.stages.fetch import resolve_commit
+from llamacpp_pipeline.stages.hub import Repo, resolve_commit
+from llamacpp_pipeline.stages.hub_hints import hub_hints
 
 TRUE = frozenset({"1", "on", "yes", "true"})
 
@@ -58,6 +59,17 @@ class Resolver:
             return HubCommit(commit=commit)
         folder = self.loaded.file("model.path") or MODEL_DIR
         return leaf_from_folder(folder, model.label, digests=self.digests)
+
+    def told(self, model: HubCommit) -> ModelHints:
+        """What the Hub says of the model before it is fetched."""
+        name = self.loaded.config.model.repo or ""
+        repo = Repo(name=name, kind="model", commit=model.commit)
+        told = hub_hints(repo, self.texts.parent / "hints" / model.commit)
+        return ModelHints(
+            vocab_size=told.vocab_size,
+            n_parameters=told.n_parameters,
+            tensor_bytes=told.tensor_bytes,
+        )
 
     def corpus(self, path: str, corpus: CorpusConfig) -> Source:
         """A text: a file at hand, a file on the Hub, or a part of the demo text."""
