@@ -250,6 +250,7 @@ def started(place: Place) -> list[str]:
         return []
 
 
+@pytest.mark.timeout(3000)
 def test_wikitext_goes_through_the_demo_model(
     toolchain: Toolchain, tmp_path: Path, shared_data: Path
 ) -> None:
