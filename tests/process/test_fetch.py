@@ -302,7 +302,7 @@ def test_offline_the_clients_own_reference_serves(tmp_path: Path) -> None:
     ("repo", "revision", "message"),
     [
         ("org/other", "main", "the Hub has no model org/other"),
-        ("org/name", "mainn", "org/name has no revision mian"),
+        ("org/name", "mainn", "org/name has no revision mainn"),
     ],
 )
 def test_what_the_hub_does_not_have_is_named(
