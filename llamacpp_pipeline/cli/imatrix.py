@@ -25,14 +25,24 @@ from llamacpp_pipeline.results.imatrix import (
     tensor_sensitivities,
 )
 from llamacpp_pipeline.stages.imatrix_facts import (
-    Activity,
     ActivationStatistics,
+    Activity,
     facts_of,
     statistics_json,
 )
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
-HEAD = ("ΣE[x²]", "H_diag", "of max", "entropy", "active", "kurtosis", "gain", "cos E[x²]", "cos E[x]")
+HEAD = (
+    "ΣE[x²]",
+    "H_diag",
+    "of max",
+    "entropy",
+    "active",
+    "kurtosis",
+    "gain",
+    "cos E[x²]",
+    "cos E[x]",
+)
 
 format_option = click.option(
     "--format", "form", type=click.Choice(["text", "json"]), default="text"
@@ -78,7 +88,9 @@ def compare(first: Path, second: Path, form: str) -> None:
     if form == "json":
         click.echo(json.dumps(asdict(compared), indent=1, allow_nan=False))
         return
-    click.echo("\n\n".join(part for part in (difference_table(compared), unmatched(compared)) if part))
+    click.echo(
+        "\n\n".join(part for part in (difference_table(compared), unmatched(compared)) if part)
+    )
 
 
 @imatrix.command()
@@ -102,7 +114,8 @@ def merge(
         raise UsageError(f"{output} is there already", hint="name a new file, or remove it")
     if weights and len(weights) != len(files):
         raise UsageError(
-            f"{len(weights)} weights for {len(files)} files", hint="give --weight once for each file"
+            f"{len(weights)} weights for {len(files)} files",
+            hint="give --weight once for each file",
         )
     parts = [imatrix_file.read(file, dat_chunk_size=dat_chunk_size) for file in files]
     merged = merge_weighted(parts, weights or [1] * len(parts))

@@ -19,7 +19,9 @@ def layer_table(facts: ImatrixFacts) -> Markdown:
     normalised = {one.layer: one.normalised for one in facts.layer_h_diag}
     kind = "E[x]" if all(layer.has_means for layer in facts.layers) else "E[x²]"
     rows = [
-        _row("Most energetic: H_diag, of the largest", facts, lambda one: normalised.get(one.layer)),
+        _row(
+            "Most energetic: H_diag, of the largest", facts, lambda one: normalised.get(one.layer)
+        ),
         _row("Most heavy-tailed: excess kurtosis of E[x²] over the channels", facts, heavy_tails),
         _row(f"Least changed: cosine similarity of {kind} to the layer before", facts, unchanged),
         _tensors(facts),

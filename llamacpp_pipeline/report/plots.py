@@ -1,5 +1,6 @@
-"""Pictures for the card, where matplotlib is installed (the extra `plots`): SVG, the same bytes
-for the same results and the same matplotlib.
+"""Pictures for the card, where matplotlib is installed (the extra `plots`).
+
+They are SVG: the same bytes for the same results and the same matplotlib.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ INPUTS = "in"  # the staging folder's folder of inputs: in/<input>/<file>
 
 
 def commands_run(run: RunRecords) -> tuple[CommandRun, ...]:
-    """What llama.cpp was asked, in the plan's order; of the pipeline's own tools what makes a file."""
+    """What llama.cpp was asked, in the plan's order; of our own tools, what makes a file."""
     return tuple(
         CommandRun(step=step.key, argv=(*_python(record), *_readable(run, step, record=record)))
         for step in run.plan.steps

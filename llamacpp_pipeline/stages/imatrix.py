@@ -80,9 +80,7 @@ def parse(log: str, paths: Paths) -> ImatrixResult:
         )
         raise UnreadableOutputError(TOOL, "an imatrix of the chunks it reports", evidence)
     statistics = read_statistics(paths["statistics"], tool=TOOL)
-    refuse_other_tensors(
-        statistics, [tensor.name.removesuffix(SUMS) for tensor in sums], tool=TOOL
-    )
+    refuse_other_tensors(statistics, [tensor.name.removesuffix(SUMS) for tensor in sums], tool=TOOL)
     return ImatrixResult(
         n_entries=len(sums),
         n_chunks=n_chunks,

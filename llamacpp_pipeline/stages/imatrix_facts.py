@@ -140,17 +140,26 @@ def read_statistics(path: Path, *, tool: str) -> ActivationStatistics:
 
     """
     try:
-        data = json.loads(path.read_bytes())
-        if data["schema"] != SCHEMA:
-            message = f"its schema is {data['schema']!r}, not {SCHEMA}"
-            raise ValueError(message)
-        found = kept(data)
+        found = kept(of_this_schema(json.loads(path.read_bytes())))
     except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
         evidence = [line for line in str(error).splitlines() if line][:4]
         raise UnreadableOutputError(tool, "readable activation statistics", evidence) from error
     if not found.tensors:
         raise UnreadableOutputError(tool, "activation statistics of any tensor")
     return found
+
+
+def of_this_schema(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The same; it is refused where its numbers may mean something else.
+
+    Raises:
+        ValueError: where it is of another schema.
+
+    """
+    if data["schema"] != SCHEMA:
+        message = f"its schema is {data['schema']!r}, not {SCHEMA}"
+        raise ValueError(message)
+    return data
 
 
 def facts_of(statistics: ImatrixStatistics) -> ActivationStatistics:
@@ -188,9 +197,7 @@ def write_statistics(
     path.write_text(json.dumps(data, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def refuse_other_tensors(
-    found: ActivationStatistics, names: Sequence[str], *, tool: str
-) -> None:
+def refuse_other_tensors(found: ActivationStatistics, names: Sequence[str], *, tool: str) -> None:
     """Refuse statistics that are not those of the imatrix beside them.
 
     Raises:
