@@ -44,10 +44,10 @@ type: $(VENV)/.ready-dev
 	$(BIN)/mypy
 
 unit: $(VENV)/.ready-dev
-	$(BIN)/pytest tests/unit tests/process $(PYTEST_ARGS)
+	$(BIN)/pytest tests/unit tests/process -n auto -q $(PYTEST_ARGS)
 
 tools: $(VENV)/.ready-dev build
-	$(BIN)/pytest tests/tools --run-tools $(PYTEST_ARGS)
+	$(BIN)/pytest tests/tools --run-tools -q $(PYTEST_ARGS)
 
 schema: $(VENV)/.ready
 	$(BIN)/llamacpp-pipeline schema > configs/pipeline.schema.json

@@ -47,9 +47,7 @@ def toolchain_bin(toolchain: Toolchain) -> Path:
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real public data, where it is at hand."""
-    folder = Path(
-        os.environ.get("LLAMACPP_PIPELINE_SHARED_DATA", ROOT.parent / "shared" / "data")
-    )
+    folder = Path(os.environ.get("LLAMACPP_PIPELINE_SHARED_DATA", ROOT.parent / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip("no shared/data beside the repository (LLAMACPP_PIPELINE_SHARED_DATA)")
     return folder

@@ -22,7 +22,7 @@ from llamacpp_pipeline.engine.journal import journal_in
 from llamacpp_pipeline.engine.make import Workshop
 from llamacpp_pipeline.engine.prepare import Prepared, prepare
 from llamacpp_pipeline.engine.progress import Progress
-from llamacpp_pipeline.engine.store import open_store
+from llamacpp_pipeline.engine.store import VARIABLE, open_store
 from llamacpp_pipeline.plan.budget import refuse_what_cannot_fit
 from llamacpp_pipeline.process.runner import LocalRunner
 from llamacpp_pipeline.report.terminal import render_text
@@ -129,7 +129,7 @@ def run(form: str, only: tuple[str, ...], rerun: tuple[str, ...], **asked: Any) 
             runner=runner,
             tools=toolchain,
             machine=prepared.machine,
-            environ=os.environ,
+            environ={**os.environ, VARIABLE: str(prepared.store.root)},
         )
         with journal_in(out, store=prepared.store.root) as journal:
             progress = Progress()

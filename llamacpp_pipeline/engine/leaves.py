@@ -7,16 +7,7 @@ from pathlib import Path
 from llamacpp_pipeline.engine.digests import Digests, sha256_of_text
 from llamacpp_pipeline.errors import InputError
 from llamacpp_pipeline.plan.step import Leaf
-
-# What the converter and the inspection read of a model folder. README.md: the licence is in it.
-MODEL_FILES = (
-    "*.json",
-    "*.safetensors",
-    "*.jinja",
-    "*.txt",
-    "*.model",
-    "README.md",
-)
+from llamacpp_pipeline.stages.fetch import MODEL_FILES
 
 
 def leaf_from_file(path: Path, label: str, *, digests: Digests) -> Leaf:

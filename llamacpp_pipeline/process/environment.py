@@ -1,7 +1,8 @@
 """A child's environment: built from a short allow-list, never inherited whole.
 
 `LLAMA_ARG_*` and `GGML_*` change what llama.cpp's tools measure without a word in their output,
-and so does a user's `llama.cpp/config.ini`; neither reaches a child unless a stage declares it.
+and so does a `llama.cpp/config.ini`, the user's or the machine's; no variable of them reaches a
+child unless a stage declares it, and no such file is read (patches/0002).
 """
 
 from __future__ import annotations

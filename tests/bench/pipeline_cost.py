@@ -25,7 +25,7 @@ PROGRAM = Path(sys.executable).parent / "llamacpp-pipeline"
 def timed_run(store: Path, out: Path) -> float:
     """Wall seconds of one run of the demo, from the program's start to its end."""
     started = time.perf_counter()
-    command = [PROGRAM, "run", "--store", store, "--out", out]
+    command: list[str | Path] = [PROGRAM, "run", "--store", store, "--out", out]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return time.perf_counter() - started
 

@@ -211,7 +211,7 @@ def test_the_users_llama_variables_do_not_reach_a_child(
         seen = dict(line.split("=", 1) for line in notes.text.splitlines())
         assert list(Path(seen["XDG_CONFIG_HOME"]).iterdir()) == []
 
-    assert not [name for name in seen if name.startswith(("LLAMA_", "GGML_"))]
+    assert not [name for name in seen if name.startswith(("LLAMA_ARG_", "GGML_"))]
     assert seen["XDG_CONFIG_HOME"] != str(tmp_path / "mine")
     assert seen["CUDA_VISIBLE_DEVICES"] == "1"
     assert not Path(seen["XDG_CONFIG_HOME"]).exists()

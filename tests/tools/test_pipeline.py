@@ -132,18 +132,18 @@ def by_hand(toolchain: Toolchain, tool: str, *arguments: object, folder: Path) -
     return ran.stdout
 
 
-def store_file(place: Place, name: str) -> Path:
-    return next((place.folder / "store" / "objects").rglob(name))
+def reference_of(place: Place) -> Path:
+    """The unquantized GGUF in the store."""
+    records = (place.folder / "store" / "objects").rglob("record.json")
+    stages = {json.loads(record.read_text())["stage"]: record.parent for record in records}
+    return stages["convert"] / "model.gguf"
 
 
 def test_perplexity_and_divergence_are_those_of_a_call_by_hand(
     done: Place, toolchain: Toolchain, tmp_path: Path
 ) -> None:
     corpus = next((done.folder / "store" / "texts").rglob("demo-evaluation.txt"))
-    reference, cut = store_file(done, "model.gguf"), ("-c", 128, "-b", 2048, "-ub", 512)
-    for candidate in (done.folder / "store" / "objects").rglob("record.json"):
-        if json.loads(candidate.read_text())["stage"] == "convert":
-            reference = candidate.parent / "model.gguf"
+    reference, cut = reference_of(done), ("-c", 128, "-b", 2048, "-ub", 512)
     base = by_hand(
         toolchain, "llama-perplexity", "-m", reference, "-f", corpus, *cut, "--chunks", 12,
         "--kl-divergence-base", "base.kld", folder=tmp_path,
@@ -166,24 +166,24 @@ def test_perplexity_and_divergence_are_those_of_a_call_by_hand(
     assert q4["same_top_p"] == {"value": float(top[1]), "stderr": float(top[2])}
 
 
-def test_bits_per_weight_are_those_that_the_tool_prints(
+def test_bits_per_weight_and_bytes_are_those_of_a_call_by_hand(
     done: Place, toolchain: Toolchain, tmp_path: Path
 ) -> None:
-    reference = next(
-        path.parent / "model.gguf"
-        for path in (done.folder / "store" / "objects").rglob("record.json")
-        if json.loads(path.read_text())["stage"] == "convert"
-    )
+    made = {"imatrix": done.out / "small-imatrix.gguf", "model": reference_of(done)}
+    for name, file in made.items():
+        link = tmp_path / "in" / name / f"{name}.gguf"
+        link.parent.mkdir(parents=True)
+        link.symlink_to(file)
     log = by_hand(
-        toolchain, "llama-quantize", "--imatrix", done.out / "small-imatrix.gguf", reference,
-        "q4.gguf", "Q4_K_M", folder=tmp_path,
+        toolchain, "llama-quantize", "--imatrix", "in/imatrix/imatrix.gguf",
+        "in/model/model.gguf", "model.gguf", "Q4_K_M", folder=tmp_path,
     )  # fmt: skip
 
     printed = re.search(r"quant size\s+=\s+[\d.]+ MiB \(([\d.]+) BPW\)", log)
     assert printed is not None
     q4 = next(v for v in done.results()["variants"] if v["label"] == "Q4_K_M")
     assert round(q4["size"]["bpw"], 2) == float(printed[1])
-    assert (tmp_path / "q4.gguf").stat().st_size == q4["size"]["file_bytes"]
+    assert hashlib.sha256((tmp_path / "model.gguf").read_bytes()).hexdigest() == q4["sha256"]
 
 
 def test_a_second_run_does_nothing_and_says_so(done: Place) -> None:
@@ -213,7 +213,7 @@ VARIANTS = ("Q8_0", "Q4_K_M", "Q4_K_M-selective")
 
 def test_a_corrupt_entry_is_made_again(toolchain: Toolchain, done: Place) -> None:
     del toolchain
-    model = store_file(done, "model.gguf")
+    model = reference_of(done)
     model.chmod(0o644)
     with model.open("r+b") as file:
         file.truncate(1000)
@@ -250,6 +250,7 @@ def started(place: Place) -> list[str]:
         return []
 
 
+@pytest.mark.timeout(3000)
 def test_wikitext_goes_through_the_demo_model(
     toolchain: Toolchain, tmp_path: Path, shared_data: Path
 ) -> None:

@@ -30,6 +30,7 @@ def test_only_the_allowed_is_inherited() -> None:
         "CUDA_VISIBLE_DEVICES": "0",
         "PYTHONUNBUFFERED": "1",
         "PYTHONUTF8": "1",
+        "LLAMA_NO_CONFIG_FILES": "1",
         "XDG_CONFIG_HOME": "/empty",
     }
 
