@@ -11,12 +11,13 @@ from llamacpp_pipeline.engine.link import place
 from llamacpp_pipeline.engine.prepare import Prepared
 from llamacpp_pipeline.errors import PipelineError
 from llamacpp_pipeline.report.card import render_card
+from llamacpp_pipeline.report.plots import profile_name, profile_svg
 from llamacpp_pipeline.results.assemble import results_document
 from llamacpp_pipeline.results.document import ResultsDocument, read_results
 from llamacpp_pipeline.results.files import published_files
 from llamacpp_pipeline.results.manifest import run_manifest
 from llamacpp_pipeline.results.run import RunRecords, ToolchainFacts
-from llamacpp_pipeline.results.write import write_results
+from llamacpp_pipeline.results.write import write_results, write_text
 from llamacpp_pipeline.toolchain.binaries import Toolchain
 from llamacpp_pipeline.toolchain.series import read_series
 
@@ -53,8 +54,28 @@ def deliver(prepared: Prepared, report: RunReport, *, toolchain: Toolchain, out:
         linked(prepared, report, step=file.step, output=file.output, target=out / file.name)
         for file in published_files(run)
     )
-    write_results(out, document=document, manifest=manifest, card=render_card(document))
+    card = render_card(document, profile=drawn(document, out, anew=since is None))
+    write_results(out, document=document, manifest=manifest, card=card)
     return Delivered(folder=out, document=document, files=files)
+
+
+def drawn(document: ResultsDocument, out: Path, *, anew: bool) -> str | None:
+    """The picture of the activations in the folder, by its name; drawn where it is not there.
+
+    Raises:
+        InputError: where the folder cannot be written to.
+
+    """
+    if document.imatrix is None:
+        return None
+    path = out / profile_name(document.name)
+    if anew or not path.exists():
+        picture = profile_svg(document.imatrix)
+        if picture is None:
+            path.unlink(missing_ok=True)  # of an earlier run, with other figures
+            return None
+        write_text(path, picture)
+    return path.name
 
 
 def unchanged_since(out: Path, document: ResultsDocument) -> datetime | None:

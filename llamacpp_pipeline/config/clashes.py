@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ from llamacpp_pipeline.config.spelling import did_you_mean
 from llamacpp_pipeline.stages.quant_types import FTYPES_NEEDING_IMATRIX
 
 if TYPE_CHECKING:
-    from llamacpp_pipeline.config.schema import PipelineConfig
+    from llamacpp_pipeline.config.schema import CalibrationText, PipelineConfig
 
 RESERVED = "reference"  # the label of the unquantized GGUF's own steps
 
@@ -46,9 +46,28 @@ def imatrix_clashes(config: PipelineConfig) -> Iterator[Clash]:
     if config.imatrix is not None:
         message = "give either `calibration` (compute one) or `imatrix` (use one), not both"
         yield Clash(path=("imatrix",), message=message)
-    if config.calibration.corpus.same_text(config.evaluation.corpus):
-        message = "is the evaluation text too: figures would flatter; calibrate on another text"
-        yield Clash(path=("calibration", "corpus"), message=message)
+    for name, text in config.calibration.each:
+        if text.same_text(config.evaluation.corpus):
+            message = "is the evaluation text too: figures would flatter; calibrate on another text"
+            yield Clash(path=place(name), message=message)
+    yield from text_clashes(config.calibration.texts)
+
+
+def place(dotted: str) -> tuple[str | int, ...]:
+    """A dotted path as pydantic has it."""
+    return tuple(int(part) if part.isdecimal() else part for part in dotted.split("."))
+
+
+def text_clashes(texts: Sequence[CalibrationText]) -> Iterator[Clash]:
+    """One calibration text twice, or two of one name."""
+    for at, text in enumerate(texts):
+        before, path = texts[:at], ("calibration", "texts", at)
+        if any(text.same_text(other) for other in before):
+            message = "is named twice: name it once; `weight: 2` counts its tokens twice"
+            yield Clash(path=path, message=message)
+        elif any(text.label.casefold() == other.label.casefold() for other in before):
+            message = f"a second text named {text.label}: give one of them a `name`"
+            yield Clash(path=path, message=message)
 
 
 def label_clashes(config: PipelineConfig) -> Iterator[Clash]:

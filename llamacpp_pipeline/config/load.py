@@ -24,6 +24,7 @@ PATHS = {
     "imatrix.path": "file",
     "toolchain.path": "folder",
 }
+TEXTS = "calibration.texts"
 CARD_OF_ANOTHER = {"title": None, "base_model": None, "license": None}
 
 
@@ -34,6 +35,11 @@ class LoadedConfig:
     config: PipelineConfig
     source: Path  # the YAML file it began with
     tree: Node
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The dotted paths at which a file or folder can be named."""
+        return tuple(paths_in(self.tree))
 
     def origin(self, path: str) -> str:
         """Where the value at a dotted path was written: `file:line:column`, or `default`."""
@@ -141,7 +147,7 @@ def named(config: PipelineConfig, tree: Node) -> PipelineConfig:
 def absent_files(tree: Node) -> tuple[Problem, ...]:
     """Every path in the configuration that leads nowhere."""
     problems = []
-    for path, kind in PATHS.items():
+    for path, kind in paths_in(tree).items():
         node = find(tree, path.split("."))
         if node is None or not isinstance(node.value, str):
             continue
@@ -150,6 +156,13 @@ def absent_files(tree: Node) -> tuple[Problem, ...]:
             message = f"there is no {kind} {node.value}" + beside(node.origin)
             problems.append(Problem(where=node.origin.where, path=path, message=message))
     return tuple(problems)
+
+
+def paths_in(tree: Node) -> dict[str, str]:
+    """Where a file or folder can be named, lists included."""
+    texts = find(tree, TEXTS.split("."))
+    listed = texts.value if texts is not None and isinstance(texts.value, tuple) else ()
+    return {**PATHS, **{f"{TEXTS}.{at}.path": "file" for at in range(len(listed))}}
 
 
 def beside(origin: Origin) -> str:

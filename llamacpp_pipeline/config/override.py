@@ -20,6 +20,7 @@ RESETS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         for source in SOURCES
     },
     "corpus": {"path": ("hub", "demo"), "hub": ("path", "demo"), "demo": ("path", "hub")},
+    "calibration": {"corpus": ("texts",), "texts": ("corpus",)},
     "imatrix": {"path": ("hub",), "hub": ("path",)},
     "hub": {"repo": ("revision", "sha256"), "file": ("member", "sha256"), "member": ("sha256",)},
 }

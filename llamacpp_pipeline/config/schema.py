@@ -11,6 +11,7 @@ from llamacpp_pipeline.config.clashes import ClashError, clashes_in
 from llamacpp_pipeline.stages.base import Frozen, Placement
 from llamacpp_pipeline.stages.bench import BenchParams
 from llamacpp_pipeline.stages.imatrix import ImatrixParams
+from llamacpp_pipeline.stages.imatrix_merge import MOST_PARTS
 from llamacpp_pipeline.stages.perplexity import PerplexityParams
 from llamacpp_pipeline.stages.quantize import QuantizeParams
 
@@ -92,7 +93,7 @@ class CorpusConfig(Frozen):
         if self.hub is not None and other.hub is not None:
             ours, theirs = self.hub, other.hub
             return (ours.repo, ours.file, ours.member) == (theirs.repo, theirs.file, theirs.member)
-        return self == other
+        return (self.hub, self.path, self.demo) == (other.hub, other.path, other.demo)
 
 
 class ConvertConfig(Frozen):
@@ -110,10 +111,42 @@ class EvaluationConfig(PerplexityParams):
     corpus: CorpusConfig
 
 
-class CalibrationConfig(ImatrixParams):
-    """The text the imatrix is computed from, and how it is cut."""
+class CalibrationText(CorpusConfig):
+    """One of several calibration texts."""
 
-    corpus: CorpusConfig
+    name: FileStem | None = None  # in step names; default: the file's own
+    n_chunks: PositiveInt | None = None  # default: calibration.n_chunks
+    weight: PositiveInt = 1  # each token of it counts so many times
+
+    @property
+    def label(self) -> str:
+        """What it is called in steps and files."""
+        if self.name is not None:
+            return self.name
+        if self.demo is not None:
+            return f"demo-{self.demo}"
+        return stem_of(self.path or (self.hub.unpacked if self.hub is not None else ""))
+
+
+class CalibrationConfig(ImatrixParams):
+    """The text or texts the imatrix is computed from, and how they are cut."""
+
+    corpus: CorpusConfig | None = None
+    texts: Annotated[tuple[CalibrationText, ...], Field(max_length=MOST_PARTS)] = ()
+
+    @model_validator(mode="after")
+    def one_or_several(self) -> CalibrationConfig:
+        if (self.corpus is None) == (not self.texts):
+            message = "give exactly one of `corpus` (a text) and `texts` (a list of them)"
+            raise ValueError(message)
+        return self
+
+    @property
+    def each(self) -> tuple[tuple[str, CorpusConfig], ...]:
+        """Every text, with the dotted path at which the configuration names it."""
+        if self.corpus is not None:
+            return (("calibration.corpus", self.corpus),)
+        return tuple((f"calibration.texts.{at}", text) for at, text in enumerate(self.texts))
 
 
 class GivenImatrix(Frozen):

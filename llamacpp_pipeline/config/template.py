@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from llamacpp_pipeline.config.keys import WHY
-from llamacpp_pipeline.config.load import PATHS, LoadedConfig
+from llamacpp_pipeline.config.load import LoadedConfig
 from llamacpp_pipeline.config.schema import PipelineConfig, VariantConfig
 from llamacpp_pipeline.config.wording import section_in
 
@@ -31,6 +31,7 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
         "name": "Q4_K_M-selective",
         "tensor_types": {r".*\.ffn_down\.weight$": "q6_K"},
     },
+    "calibration.texts": {"path": "code.txt", "n_chunks": 100, "weight": 2},
     "card.compare": {"variant": "Q4_K_M-selective", "against": "Q4_K_M"},
 }
 
@@ -38,7 +39,7 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
 def commented(loaded: LoadedConfig, *, folder: Path) -> str:
     """The configuration as YAML to be written into `folder`: local paths are relative to it."""
     values = loaded.config.model_dump(mode="json")
-    for path in PATHS:
+    for path in loaded.paths:
         named = loaded.file(path)
         if named is not None:
             place(values, path.split("."), os.path.relpath(named.resolve(), folder.resolve()))
@@ -49,10 +50,10 @@ def commented(loaded: LoadedConfig, *, folder: Path) -> str:
     return head + "\n".join(body) + "\n"
 
 
-def place(values: dict[str, Any], path: list[str], value: str) -> None:
-    """Set the value at a path of keys."""
+def place(values: Any, path: list[str], value: str) -> None:  # noqa: ANN401  any JSON value
+    """Set the value at a path of keys and list positions."""
     for name in path[:-1]:
-        values = values[name]
+        values = values[int(name) if isinstance(values, list) else name]
     values[path[-1]] = value
 
 

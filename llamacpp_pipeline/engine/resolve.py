@@ -45,9 +45,9 @@ class Resolver:
         return Sources(
             model=self.model(),
             evaluation=self.corpus("evaluation.corpus", config.evaluation.corpus),
-            calibration=None
+            calibration=()
             if calibration is None
-            else self.corpus("calibration.corpus", calibration.corpus),
+            else tuple(self.corpus(path, text) for path, text in calibration.each),
             imatrix=self.imatrix(),
         )
 

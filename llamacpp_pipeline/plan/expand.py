@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from llamacpp_pipeline.config.schema import HubFile, PipelineConfig, VariantConfig
-from llamacpp_pipeline.errors import ConfigError
+from llamacpp_pipeline.datasets.imatrix_weights import smallest
+from llamacpp_pipeline.plan.calibration import IMATRIX, Text, refuse_one_text_for_both, texts_of
 from llamacpp_pipeline.plan.order import ordered
 from llamacpp_pipeline.plan.sources import HubCommit, Source, Sources
 from llamacpp_pipeline.plan.step import Input, Leaf, OutputRef, Plan, Step
 from llamacpp_pipeline.stages import (
     bench,
+    check_texts,
     convert,
     fetch,
     imatrix,
+    imatrix_check,
+    imatrix_merge,
     inspect,
     kld,
     perplexity,
@@ -24,7 +28,6 @@ from llamacpp_pipeline.stages import (
 )
 from llamacpp_pipeline.stages.base import Frozen, ToolStage
 from llamacpp_pipeline.stages.fetch import FetchParams
-from llamacpp_pipeline.stages.imatrix import ImatrixParams
 from llamacpp_pipeline.stages.kld import KldParams
 from llamacpp_pipeline.stages.perplexity import PerplexityParams
 from llamacpp_pipeline.stages.quantize import QuantizeParams
@@ -44,26 +47,8 @@ def expand(config: PipelineConfig, sources: Sources) -> Plan:
         ConfigError: where the calibration text turns out to be the evaluation text.
 
     """
-    refuse_one_text_for_both(config, sources)
+    refuse_one_text_for_both(texts_of(config, sources), sources.evaluation)
     return Plan(steps=ordered(steps_of(Expansion(config=config, sources=sources))))
-
-
-def refuse_one_text_for_both(config: PipelineConfig, sources: Sources) -> None:
-    """Figures measured on the text that the imatrix was made from would flatter."""
-    ours, theirs = sources.calibration, sources.evaluation
-    if not (isinstance(ours, Leaf) and isinstance(theirs, Leaf)) or ours.digest != theirs.digest:
-        return
-    raise ConfigError(
-        "the calibration text is the evaluation text",
-        evidence=(
-            f"calibration: {ours.label}",
-            f"evaluation:  {theirs.label}",
-            f"sha256 of both: {ours.digest}",
-        ),
-        hint="calibrate on another text: `calibration.corpus`"
-        if config.calibration is not None
-        else None,
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,13 +70,9 @@ class Expansion:
         return taken(self.sources.evaluation, "fetch-evaluation", member=hub)
 
     @property
-    def calibration(self) -> Input:
-        """The text that the imatrix is computed from."""
-        if self.config.calibration is None or self.sources.calibration is None:
-            message = "no calibration text was resolved"
-            raise ValueError(message)
-        hub = self.config.calibration.corpus.hub
-        return taken(self.sources.calibration, "fetch-calibration", member=hub)
+    def texts(self) -> tuple[Text, ...]:
+        """The texts that the imatrix is computed from."""
+        return texts_of(self.config, self.sources)
 
     @property
     def imatrix(self) -> Input | None:
@@ -130,12 +111,14 @@ STAGES: Mapping[str, ToolStage[Any, Any]] = {
     "fetch-evaluation": fetch.STAGE,
     "fetch-calibration": fetch.STAGE,
     "fetch-imatrix": fetch.STAGE,
+    "check-texts": check_texts.STAGE,
     "inspect": inspect.STAGE,
     "weights": weights.STAGE,
     "convert": convert.STAGE,
     "mmproj": convert.STAGE,
     "reference": perplexity.REFERENCE,
     "imatrix": imatrix.STAGE,
+    "check-imatrix": imatrix_check.STAGE,
     "quantize": quantize.STAGE,
     "kld": kld.STAGE,
     "bench": bench.STAGE,
@@ -153,13 +136,9 @@ def taken(source: Source, step: str, *, member: HubFile | None) -> Input:
 def steps_of(plan: Expansion) -> Iterator[Step]:
     """Every step."""
     yield from fetches(plan)
+    yield from checks(plan)
     yield from reference(plan)
-    if plan.config.calibration is not None:
-        yield plan.step(
-            "imatrix",
-            params=part(ImatrixParams, plan.config.calibration),
-            inputs={"model": REFERENCE, "corpus": plan.calibration},
-        )
+    yield from importance(plan)
     yield from measurements(plan, "reference", REFERENCE)
     for variant in plan.config.variants:
         yield quantization(plan, variant)
@@ -177,12 +156,10 @@ def fetches(plan: Expansion) -> Iterator[Step]:
             files=fetch.MODEL_FILES,
         )
         yield plan.step("fetch", params=params, inputs={})
-    texts = (("evaluation", config.evaluation), ("calibration", config.calibration))
-    for name, section in texts:
-        source: Source | None = getattr(sources, name)
-        hub = None if section is None else section.corpus.hub
+    evaluation = ("fetch-evaluation", sources.evaluation, config.evaluation.corpus.hub)
+    for key, source, hub in (evaluation, *((t.fetch, t.source, t.hub) for t in plan.texts)):
         if isinstance(source, HubCommit) and hub is not None:
-            yield plan.step(f"fetch-{name}", params=one_file(hub, source), inputs={})
+            yield plan.step(key, params=one_file(hub, source), inputs={})
     given = config.imatrix
     if isinstance(sources.imatrix, HubCommit) and given is not None and given.hub is not None:
         yield plan.step("fetch-imatrix", params=one_file(given.hub, sources.imatrix), inputs={})
@@ -222,6 +199,50 @@ def reference(plan: Expansion) -> Iterator[Step]:
     )
 
 
+def checks(plan: Expansion) -> Iterator[Step]:
+    """What is cheap to refuse: an imatrix of another model, texts that turn out to be one."""
+    if plan.imatrix is not None and plan.config.imatrix is not None:
+        given: dict[str, Input] = {"model": REFERENCE, "imatrix": plan.imatrix}
+        yield plan.step("check-imatrix", params=imatrix_check.CheckParams(), inputs=given)
+    if compared_later(plan):
+        inputs = {check_texts.EVALUATION: plan.evaluation}
+        inputs |= {check_texts.text_name(at): text_of(t) for at, t in enumerate(plan.texts)}
+        params = check_texts.CheckTextsParams(labels=tuple(text.label for text in plan.texts))
+        yield plan.step("check-texts", params=params, inputs=inputs)
+
+
+def text_of(text: Text) -> Input:
+    """A calibration text."""
+    return taken(text.source, text.fetch, member=text.hub)
+
+
+def importance(plan: Expansion) -> Iterator[Step]:
+    """The imatrix of the calibration text; of several, one each and then their merge."""
+    compared = ("check-texts",) if compared_later(plan) else ()
+    for text in plan.texts:
+        read: dict[str, Input] = {"model": REFERENCE, "corpus": text_of(text)}
+        yield plan.step(text.imatrix, params=text.params, inputs=read, after=compared)
+    if len(plan.texts) > 1:
+        yield merged(plan)
+
+
+def compared_later(plan: Expansion) -> bool:
+    """Whether texts can be told apart only when they are here."""
+    everything = (plan.sources.evaluation, *plan.sources.calibration)
+    return bool(plan.texts) and any(isinstance(source, HubCommit) for source in everything)
+
+
+def merged(plan: Expansion) -> Step:
+    """The imatrices of several texts as one."""
+    weights = smallest([text.weight for text in plan.texts])
+    parts: dict[str, Input] = {
+        imatrix_merge.part_name(at): OutputRef(step=text.imatrix, output="imatrix")
+        for at, text in enumerate(plan.texts)
+    }
+    params = imatrix_merge.MergeParams(weights=weights)
+    return replace(plan.step(IMATRIX, params=params, inputs=parts), stage=imatrix_merge.STAGE)
+
+
 def conversion(config: PipelineConfig) -> convert.ConvertParams:
     """The language model's conversion."""
     asked = config.convert
@@ -246,9 +267,9 @@ def quantization(plan: Expansion, variant: VariantConfig) -> Step:
     matrix = plan.imatrix
     if variant.imatrix and matrix is not None:
         inputs["imatrix"] = matrix
-    return plan.step(
-        f"quantize/{variant.label}", params=part(QuantizeParams, variant), inputs=inputs
-    )
+    checked = ("check-imatrix",) if "imatrix" in inputs and plan.config.imatrix else ()
+    params = part(QuantizeParams, variant)
+    return plan.step(f"quantize/{variant.label}", params=params, inputs=inputs, after=checked)
 
 
 def measurements(plan: Expansion, label: str, model: OutputRef) -> Iterator[Step]:

@@ -13,6 +13,7 @@ from llamacpp_pipeline.stages.base import Frozen
 from llamacpp_pipeline.stages.convert import ConvertParams
 from llamacpp_pipeline.stages.fetch import FetchParams
 from llamacpp_pipeline.stages.imatrix import ImatrixParams
+from llamacpp_pipeline.stages.imatrix_merge import MergeParams
 from llamacpp_pipeline.stages.logits_file import predicted_logits_bytes
 from llamacpp_pipeline.stages.perplexity import PerplexityParams
 from llamacpp_pipeline.stages.quantize import QuantizeParams
@@ -32,7 +33,7 @@ NOMINAL_BPW: Mapping[str, float] = {
 # fmt: on
 RECORD_BYTES = 2**16  # of a step that leaves nothing but its record, its log and small JSON
 UNPACKED = 4  # a zip of text with the text beside it, over the zip
-IMATRIX_SHARE = 1 / 1000  # bytes of an imatrix per parameter of a dense model
+IMATRIX_SHARE = 2 / 1000  # bytes of an imatrix, means included, per parameter of a dense model
 # The vocabulary's logarithm over this is about the bytes of English text per token.
 BITS_PER_BYTE = 4.0
 MOST_BYTES_PER_TOKEN = 4.2
@@ -69,7 +70,7 @@ def made_bytes(params: Frozen, hints: ModelHints) -> int | None:
         return None if params.mmproj else weight_bytes(params.outtype, hints)
     if isinstance(params, QuantizeParams):
         return share(hints.n_parameters, NOMINAL_BPW.get(params.ftype, math.nan) / 8)
-    if isinstance(params, ImatrixParams):
+    if isinstance(params, (ImatrixParams, MergeParams)):
         size = share(hints.n_parameters, IMATRIX_SHARE)
         return None if size is None else size + RECORD_BYTES
     return RECORD_BYTES
@@ -85,7 +86,6 @@ def fetched_bytes(step: Step, params: FetchParams, known: Known) -> int | None:
     source = {
         "fetch": known.sources.model,
         "fetch-evaluation": known.sources.evaluation,
-        "fetch-calibration": known.sources.calibration,
         "fetch-imatrix": known.sources.imatrix,
     }.get(step.key)
     size = source.size_bytes if isinstance(source, HubCommit) else None

@@ -41,7 +41,7 @@ class Sources:
 
     model: Source
     evaluation: Source
-    calibration: Source | None = None  # with config.calibration
+    calibration: tuple[Source, ...] = ()  # as many as config.calibration has texts
     imatrix: Source | None = None  # with config.imatrix
     hints: ModelHints = UNKNOWN
 
@@ -60,7 +60,7 @@ def leaves(sources: Sources) -> Mapping[str, Leaf]:
     named = {
         "model": sources.model,
         "evaluation": sources.evaluation,
-        "calibration": sources.calibration,
+        **{f"calibration {at + 1}": text for at, text in enumerate(sources.calibration)},
         "imatrix": sources.imatrix,
     }
     return {name: source for name, source in named.items() if isinstance(source, Leaf)}

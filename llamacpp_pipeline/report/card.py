@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from llamacpp_pipeline.report.activations import EMPTY, layer_table
 from llamacpp_pipeline.report.card_tables import (
     command_block,
     override_table,
@@ -32,9 +33,13 @@ FORMATS_OF_OTHERS = frozenset(
 PREFIXES_OF_OTHERS = ("base_model:", "license:", "region:", "deploy:", "dataset:")
 
 
-def render_card(document: ResultsDocument) -> str:
-    """The card: front matter for the Hub, then Markdown; ends with one newline."""
-    body = _environment().get_template("card.md.j2").render(_view(document))
+def render_card(document: ResultsDocument, *, profile: str | None = None) -> str:
+    """The card: front matter for the Hub, then Markdown; ends with one newline.
+
+    `profile` is the file name of the activations' picture, where one was drawn.
+    """
+    view = {**_view(document), "profile": Markdown(profile or "")}
+    body = _environment().get_template("card.md.j2").render(view)
     return f"{front_matter(document)}\n{body.strip()}\n"
 
 
@@ -112,6 +117,7 @@ def _view(document: ResultsDocument) -> dict[str, Any]:
         "max_abs": "" if document.weights is None else f"{document.weights.max_abs:.6g}",
         "noise_floor": "" if floor is None else estimate(floor.mean_kld, digits=6),
         "commands": command_block(document),
+        "activations": EMPTY if document.imatrix is None else layer_table(document.imatrix),
         "notes": Markdown("" if notes is None else notes.strip()),
         "has_quality": any(row.quality is not None for row in document.variants),
     }

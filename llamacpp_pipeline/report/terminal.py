@@ -108,6 +108,8 @@ def _conditions(document: ResultsDocument) -> list[str]:
         lines.append(f"noise floor (the reference against its own logits): mean KLD {floor}")
     if document.speed is not None:
         lines.append(f"tokens per second on {speed_machine(document)}")
+    if document.imatrix is not None:
+        lines += [f"imatrix: {note}" for note in document.imatrix.notes]
     if document.toolchain.note:
         lines.append(f"llama.cpp: {document.toolchain.note}")
     if document.incomplete:

@@ -20,6 +20,7 @@ from llamacpp_pipeline.results.document import (
     not_finite,
 )
 from llamacpp_pipeline.results.files import published_files
+from llamacpp_pipeline.results.imatrix import imatrix_facts
 from llamacpp_pipeline.results.redact import Redactor, redactor_of_this_machine
 from llamacpp_pipeline.results.run import RunRecords
 from llamacpp_pipeline.results.table import VariantRow, variant_rows
@@ -56,6 +57,7 @@ def results_document(
         reference=reference,
         variants=tuple(variants),
         noise_floor=run.result(NOISE_FLOOR, KldResult),
+        imatrix=imatrix_facts(run),
         comparisons=_comparisons(run, tuple(variants)),
         speed=speed_under(run),
         toolchain=run.toolchain,

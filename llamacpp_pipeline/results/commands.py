@@ -7,18 +7,25 @@ from llamacpp_pipeline.results.document import CommandRun
 from llamacpp_pipeline.results.files import file_names
 from llamacpp_pipeline.results.record import StepRecord
 from llamacpp_pipeline.results.run import RunRecords
+from llamacpp_pipeline.stages import imatrix_merge
 from llamacpp_pipeline.stages.fetch import FetchResult
 
+MAKING = frozenset({imatrix_merge.STAGE.name})
 INPUTS = "in"  # the staging folder's folder of inputs: in/<input>/<file>
 
 
 def commands_run(run: RunRecords) -> tuple[CommandRun, ...]:
-    """What llama.cpp was asked, in the plan's order; the pipeline's own tools left out."""
+    """What llama.cpp was asked, in the plan's order; of our own tools, what makes a file."""
     return tuple(
-        CommandRun(step=step.key, argv=_readable(run, step, record=record))
+        CommandRun(step=step.key, argv=(*_python(record), *_readable(run, step, record=record)))
         for step in run.plan.steps
-        if (record := run.records.get(step.key)) is not None and record.made_by != "pipeline"
+        if (record := run.records.get(step.key)) is not None
+        and (record.made_by != "pipeline" or record.stage in MAKING)
     )
+
+
+def _python(record: StepRecord) -> tuple[str, ...]:
+    return ("python", "-m") if record.made_by == "pipeline" else ()
 
 
 def _readable(run: RunRecords, step: Step, *, record: StepRecord) -> tuple[str, ...]:

@@ -16,13 +16,16 @@ from llamacpp_pipeline.results.mixing import (
 )
 from llamacpp_pipeline.results.record import Machine
 from llamacpp_pipeline.results.run import RunRecords, output_file
+from llamacpp_pipeline.stages import imatrix_merge
 from llamacpp_pipeline.stages.bench import BenchParams, BenchResult
 from llamacpp_pipeline.stages.fetch import FetchResult
 from llamacpp_pipeline.stages.imatrix import ImatrixResult
+from llamacpp_pipeline.stages.imatrix_merge import MergeParams, MergeResult
 from llamacpp_pipeline.stages.perplexity import PerplexityParams, PerplexityResult
 
 REFERENCE = "reference"
 NOISE_FLOOR = "kld/reference"
+IMATRIX = "imatrix"
 
 
 class FileRef(Documented):
@@ -38,13 +41,28 @@ class FileRef(Documented):
     """Where it came from: a Hub repository and its commit; absent for a local file."""
 
 
+class CalibrationPart(Documented):
+    """One of several calibration texts."""
+
+    name: str
+    """What its step is called: imatrix/<name>."""
+    text: FileRef
+    """The text."""
+    n_chunks: PositiveInt
+    """Chunks of it that were used."""
+    weight: PositiveInt
+    """How often each of its tokens counts in the merged imatrix."""
+
+
 class Calibration(Documented):
     """What the imatrix was made from."""
 
     imatrix_sha256: str
     """sha256 of the imatrix file."""
     text: FileRef | None = None
-    """The calibration text; absent where a finished imatrix was given."""
+    """The calibration text; absent where there are several, or a finished imatrix was given."""
+    parts: tuple[CalibrationPart, ...] = ()
+    """The calibration texts where there are several, merged into one imatrix."""
     n_ctx: PositiveInt | None = None
     """Context length at which the text was read."""
     n_chunks: PositiveInt | None = None
@@ -167,12 +185,15 @@ def file_ref(run: RunRecords, source: Input) -> FileRef:
 
 
 def _calibration(run: RunRecords) -> Calibration | None:
-    computed = run.records.get("imatrix")
+    computed = run.records.get(IMATRIX)
     if computed is not None:
-        result = run.needed_result("imatrix", ImatrixResult)
+        sha256 = output_file(computed, "imatrix").sha256
+        if computed.stage == imatrix_merge.STAGE.name:
+            return _of_several(run, imatrix_sha256=sha256)
+        result = run.needed_result(IMATRIX, ImatrixResult)
         return Calibration(
-            imatrix_sha256=output_file(computed, "imatrix").sha256,
-            text=file_ref(run, run.plan.step("imatrix").inputs["corpus"]),
+            imatrix_sha256=sha256,
+            text=file_ref(run, run.plan.step(IMATRIX).inputs["corpus"]),
             n_ctx=result.n_ctx,
             n_chunks=result.n_chunks,
         )
@@ -183,12 +204,34 @@ def _calibration(run: RunRecords) -> Calibration | None:
     return Calibration(imatrix_sha256=given.sha256, given=given)
 
 
+def _of_several(run: RunRecords, *, imatrix_sha256: str) -> Calibration:
+    result = run.needed_result(IMATRIX, MergeResult)
+    weights = MergeParams.model_validate(run.needed(IMATRIX).params).weights
+    merged = run.plan.step(IMATRIX).inputs
+    parts = (merged[imatrix_merge.part_name(at)] for at in range(len(weights)))
+    keys = [part.step for part in parts if isinstance(part, OutputRef)]
+    return Calibration(
+        imatrix_sha256=imatrix_sha256,
+        parts=tuple(
+            CalibrationPart(
+                name=key.partition("/")[2],
+                text=file_ref(run, run.plan.step(key).inputs["corpus"]),
+                n_chunks=run.needed_result(key, ImatrixResult).n_chunks,
+                weight=weight,
+            )
+            for key, weight in zip(keys, weights, strict=True)
+        ),
+        n_ctx=result.n_ctx,
+        n_chunks=result.n_chunks,
+    )
+
+
 def _given_imatrix(run: RunRecords) -> Input | None:
     for step in run.plan.steps:
         source = step.inputs.get("imatrix")
         if source is None or step.key not in run.records:
             continue
-        if isinstance(source, OutputRef) and source.step == "imatrix":
+        if isinstance(source, OutputRef) and source.step.partition("/")[0] == IMATRIX:
             continue
         return source
     return None
@@ -196,14 +239,17 @@ def _given_imatrix(run: RunRecords) -> Input | None:
 
 def _refuse_calibration_on_evaluation(conditions: Conditions) -> None:
     calibration = conditions.calibration
-    text = None if calibration is None else calibration.text
-    if text is not None and text.sha256 == conditions.corpus.sha256:
-        raise MixedConditionsError(
-            f"calibration text {text.label}: it is the evaluation text, "
-            "so PPL and KLD would flatter every variant that uses the imatrix",
-            evidence=[f"both have sha256 {text.sha256}"],
-            hint="give `calibration.corpus` another text than `evaluation.corpus`",
-        )
+    if calibration is None:
+        return
+    alone = () if calibration.text is None else (calibration.text,)
+    for text in (*alone, *(part.text for part in calibration.parts)):
+        if text.sha256 == conditions.corpus.sha256:
+            raise MixedConditionsError(
+                f"calibration text {text.label}: it is the evaluation text, "
+                "so PPL and KLD would flatter every variant that uses the imatrix",
+                evidence=[f"both have sha256 {text.sha256}"],
+                hint="give `calibration` another text than `evaluation.corpus`",
+            )
 
 
 def _speed(run: RunRecords, key: str) -> SpeedConditions:

@@ -14,6 +14,7 @@ from llamacpp_pipeline.errors import InputError, PipelineError
 from llamacpp_pipeline.results.conditions import Conditions, SpeedConditions
 from llamacpp_pipeline.results.documented import Documented
 from llamacpp_pipeline.results.files import PublishedFile
+from llamacpp_pipeline.results.imatrix import ImatrixFacts
 from llamacpp_pipeline.results.run import ToolchainFacts
 from llamacpp_pipeline.results.table import VariantRow
 from llamacpp_pipeline.stages.kld import KldResult
@@ -153,6 +154,8 @@ class ResultsDocument(Documented):
     """The quantized GGUFs, in the config's order."""
     noise_floor: KldResult | None = None
     """The reference measured against its own logits, which are stored with 16 bits."""
+    imatrix: ImatrixFacts | None = None
+    """What the importance matrix tells about the model; absent where no imatrix is used."""
     comparisons: tuple[ComparisonRef, ...] = ()
     """Percentile tables that the config asks for."""
     speed: SpeedConditions | None = None

@@ -58,7 +58,9 @@ def file_names(run: RunRecords) -> dict[tuple[str, str], str]:
         if result is not None:
             label = result.outtype.upper()
             names[key, "gguf"] = f"{prefix}{variant_file(run.name, label)}"
-    names["imatrix", "imatrix"] = variant_file(run.name, "imatrix")
+    for step in run.plan.steps:
+        if step.key.partition("/")[0] == "imatrix":
+            names[step.key, "imatrix"] = variant_file(run.name, step.key.replace("/", "-"))
     for variant in run.config.variants:
         names[f"quantize/{variant.label}", "gguf"] = variant_file(run.name, variant.label)
     return names

@@ -10,6 +10,11 @@ from pydantic import PositiveInt
 from llamacpp_pipeline.errors import InputError, UnreadableOutputError
 from llamacpp_pipeline.stages.base import Argv, Frozen, Paths, ProgressPattern, ToolStage
 from llamacpp_pipeline.stages.gguf_facts import GgufFacts, GgufTensor, read_gguf
+from llamacpp_pipeline.stages.imatrix_facts import (
+    ActivationStatistics,
+    read_statistics,
+    refuse_other_tensors,
+)
 from llamacpp_pipeline.stages.llama_failures import explain, refuse_error_records, without
 from llamacpp_pipeline.stages.perplexity import FINAL, refuse_empty
 from llamacpp_pipeline.stages.tool_flags import cut_flags, placement_flags
@@ -40,6 +45,7 @@ class ImatrixResult(Frozen):
     n_ctx: PositiveInt
     ppl: Estimate | None  # of the calibration text, where the tool printed it
     partial: tuple[str, ...]  # expert tensors that some experts never fed
+    statistics: ActivationStatistics
 
 
 def argv(params: ImatrixParams, paths: Paths) -> Argv:
@@ -52,6 +58,7 @@ def argv(params: ImatrixParams, paths: Paths) -> Argv:
         *("--output", str(paths["imatrix"])),
         *("--output-format", "gguf"),
         *("--output-frequency", NEVER),
+        *("--statistics-file", str(paths["statistics"])),
         *cut_flags(params, flash_attn="auto"),
         *(("--process-output",) if params.process_output else ()),
         *(("--parse-special",) if params.parse_special else ()),
@@ -72,12 +79,15 @@ def parse(log: str, paths: Paths) -> ImatrixResult:
             f"the log: {shape['n_chunks']} chunks of {shape['n_ctx']}",
         )
         raise UnreadableOutputError(TOOL, "an imatrix of the chunks it reports", evidence)
+    statistics = read_statistics(paths["statistics"], tool=TOOL)
+    refuse_other_tensors(statistics, [tensor.name.removesuffix(SUMS) for tensor in sums], tool=TOOL)
     return ImatrixResult(
         n_entries=len(sums),
         n_chunks=n_chunks,
         n_ctx=n_ctx,
         ppl=final and Estimate(value=float(final["value"]), stderr=float(final["stderr"])),
         partial=partial(facts, counts),
+        statistics=statistics,
     )
 
 
@@ -137,11 +147,11 @@ def partial(facts: GgufFacts, counts: tuple[GgufTensor, ...]) -> tuple[str, ...]
 
 STAGE = ToolStage(
     name="imatrix",
-    version=1,  # bump when argv or parse changes meaning
+    version=2,  # bump when argv or parse changes meaning
     tool=TOOL,
     made_by="binary",
     inputs=frozenset({"model", "corpus"}),
-    outputs={"imatrix": "imatrix.gguf"},
+    outputs={"imatrix": "imatrix.gguf", "statistics": "statistics.json"},
     params=ImatrixParams,
     result=ImatrixResult,
     argv=argv,

@@ -8,9 +8,12 @@ from typing import Any
 
 from llamacpp_pipeline.stages import (
     bench,
+    check_texts,
     convert,
     fetch,
     imatrix,
+    imatrix_check,
+    imatrix_merge,
     inspect,
     kld,
     perplexity,
@@ -29,7 +32,10 @@ STAGES: Mapping[str, ToolStage[Any, Any]] = MappingProxyType(
             convert.STAGE,
             perplexity.REFERENCE,
             perplexity.STAGE,
+            check_texts.STAGE,
             imatrix.STAGE,
+            imatrix_merge.STAGE,
+            imatrix_check.STAGE,
             quantize.STAGE,
             kld.STAGE,
             bench.STAGE,

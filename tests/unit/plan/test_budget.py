@@ -70,7 +70,7 @@ class TestDisk:
         assert taken()["quantize/Q4_K_M"].output_bytes == pytest.approx(5.50e9, rel=0.01)
 
     def test_an_imatrix_is_small_beside_the_model(self) -> None:
-        made = plan(replace(FULL, calibration=leaf("train.txt")), calibration=CALIBRATION)
+        made = plan(replace(FULL, calibration=(leaf("train.txt"),)), calibration=CALIBRATION)
         (step,) = (s for s in budget(made, FULL).steps if s.key == "imatrix")
 
         assert step.output_bytes is not None

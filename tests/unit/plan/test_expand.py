@@ -69,7 +69,7 @@ def test_a_calibration_text_makes_an_imatrix_that_variants_use_unless_they_say_n
         variants=[{"ftype": "Q8_0", "imatrix": False}, {"ftype": "Q4_K_M"}],
     )
 
-    assert made.step("imatrix").inputs == {"model": REFERENCE, "corpus": CALIBRATED.calibration}
+    assert made.step("imatrix").inputs == {"model": REFERENCE, "corpus": CALIBRATED.calibration[0]}
     assert made.step("imatrix").params == ImatrixParams(n_ctx=128)
     assert made.step("quantize/Q8_0").inputs == {"model": REFERENCE}
     assert made.step("quantize/Q4_K_M").inputs == {
@@ -114,7 +114,7 @@ def test_a_calibration_text_on_the_hub_is_fetched_too() -> None:
     sources = Sources(
         model=leaf("model"),
         evaluation=leaf("wiki.test.raw"),
-        calibration=ON_THE_HUB.evaluation,
+        calibration=(ON_THE_HUB.evaluation,),
     )
 
     made = plan(sources, calibration={"corpus": {"hub": {"repo": "c/t", "file": "train.txt"}}})
@@ -195,7 +195,7 @@ def test_the_order_is_one_in_which_the_steps_can_run() -> None:
 
 
 def test_texts_that_turn_out_to_be_one_are_refused() -> None:
-    sources = replace(CALIBRATED, calibration=replace(leaf("wiki.test.raw"), label="copy.txt"))
+    sources = replace(CALIBRATED, calibration=(replace(leaf("wiki.test.raw"), label="copy.txt"),))
 
     with pytest.raises(ConfigError, match="the calibration text is the evaluation text") as caught:
         plan(sources, calibration=CALIBRATION)

@@ -26,7 +26,7 @@ def leaf(name: str, *, size_bytes: int = 1000) -> Leaf:
 
 HERE = Sources(model=leaf("model"), evaluation=leaf("wiki.test.raw"))
 CALIBRATED = Sources(
-    model=leaf("model"), evaluation=leaf("wiki.test.raw"), calibration=leaf("train.txt")
+    model=leaf("model"), evaluation=leaf("wiki.test.raw"), calibration=(leaf("train.txt"),)
 )
 ON_THE_HUB = Sources(
     model=HubCommit(commit=COMMIT),

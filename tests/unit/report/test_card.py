@@ -88,6 +88,7 @@ def test_a_full_card_has_every_section_once() -> None:
         "## Speed",
         "## Tensors with a type of their own",
         "## F16 check",
+        "## Activations",
         "## How it was measured",
         "## What the figures mean",
         "## Licence",

@@ -9,12 +9,17 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from llamacpp_pipeline.config.schema import PipelineConfig
+from llamacpp_pipeline.datasets.imatrix_file import Entry, Imatrix
+from llamacpp_pipeline.datasets.imatrix_statistics import statistics
 from llamacpp_pipeline.plan.step import Input, Leaf, OutputRef, Plan, Step
 from llamacpp_pipeline.results.record import Machine, OutputFile, RecordedInput, StepRecord
 from llamacpp_pipeline.results.redact import Redactor
 from llamacpp_pipeline.results.run import RunRecords, ToolchainFacts
 from llamacpp_pipeline.stages.base import Frozen, MadeBy, Paths, Placement, ToolStage
+from llamacpp_pipeline.stages.imatrix_facts import facts_of
 
 BUILD = hashlib.sha256(b"build").hexdigest()
 COMMIT = "4df29be4f4c3673f428170fda944a5b19f743bb8"
@@ -108,7 +113,9 @@ def kld_result(scale: float = 1.0) -> dict[str, Any]:
 def _steps(config: PipelineConfig) -> list[Step]:
     model = OutputRef(step="fetch", output="files")
     reference: Input = OutputRef(step="convert", output="gguf")
-    imatrix = OutputRef(step="imatrix", output="imatrix")
+    imatrix: Input = OutputRef(step="imatrix", output="imatrix")
+    if config.imatrix is not None:
+        imatrix = _leaf("their.gguf")
     logits = OutputRef(step="reference", output="logits")
     steps = [
         _step("fetch", "fetch", "pipeline", {"files": "files"}),
@@ -117,8 +124,7 @@ def _steps(config: PipelineConfig) -> list[Step]:
         _step("convert", "convert", "converter", {"gguf": "model.gguf"}, model=model),
         _step("reference", "reference", "binary", {"logits": "logits.kld"}, model=reference,
               corpus=_leaf(CORPUS)),
-        _step("imatrix", "imatrix", "binary", {"imatrix": "imatrix.gguf"}, model=reference,
-              corpus=_leaf("calibration.txt")),
+        *_importance(config),
         _step("kld/reference", "kld", "binary", {}, model=reference, logits=logits),
         _step("bench/reference", "bench", "binary", {}, model=reference),
     ]  # fmt: skip
@@ -132,6 +138,30 @@ def _steps(config: PipelineConfig) -> list[Step]:
             _step(f"bench/{label}", "bench", "binary", {}, model=made),
         ]
     return steps
+
+
+def _importance(config: PipelineConfig) -> list[Step]:
+    """One text and its imatrix, several and their merge, or a given file and its check."""
+    reference, made = OutputRef(step="convert", output="gguf"), {"imatrix": "imatrix.gguf"}
+    if config.imatrix is not None:
+        given = _leaf("their.gguf")
+        checked = {"report": "check.json", "statistics": "statistics.json"}
+        name = "check-imatrix"
+        return [_step(name, name, "pipeline", checked, model=reference, imatrix=given)]
+    texts = () if config.calibration is None else config.calibration.texts
+    if not texts:
+        corpus = _leaf("calibration.txt")
+        return [_step("imatrix", "imatrix", "binary", made, model=reference, corpus=corpus)]
+    parts: dict[str, Input] = {
+        f"part{at + 1}": OutputRef(step=f"imatrix/{text.label}", output="imatrix")
+        for at, text in enumerate(texts)
+    }
+    each = [
+        _step(f"imatrix/{text.label}", "imatrix", "binary", made, model=reference,
+              corpus=_leaf(text.path or ""))
+        for text in texts
+    ]  # fmt: skip
+    return [*each, _step("imatrix", "merge-imatrix", "pipeline", made, **parts)]
 
 
 def _leaf(label: str) -> Leaf:
@@ -161,6 +191,8 @@ def _record(plan: Plan, step: Step, config: PipelineConfig) -> StepRecord:
     params: dict[str, Any] = {}
     if name == "quantize":
         params = variants[label].model_dump(mode="json", exclude={"name", "imatrix"})
+    elif step.stage.name == "merge-imatrix":
+        params = {"weights": [text.weight for text in config.calibration.texts]}  # type: ignore[union-attr]
     elif name in ("reference", "imatrix"):
         params = {"n_ctx": 256}
     return StepRecord(
@@ -180,7 +212,7 @@ def _record(plan: Plan, step: Step, config: PipelineConfig) -> StepRecord:
         cpu_seconds=2.5,
         peak_rss_bytes=10**8,
         outputs=_outputs(step),
-        result=_result(name, label, params),
+        result=_result(step.stage.name, label, params),
     )
 
 
@@ -224,6 +256,33 @@ def _result(name: str, label: str, params: dict[str, Any]) -> dict[str, Any]:
     return RESULTS[name]
 
 
+def imatrix_of(
+    *, means: bool = True, counts: tuple[int, ...] = (100,), n_channels: int = 8
+) -> Imatrix:
+    """Two layers of two tensors; `counts` are the rows of each expert."""
+    rng = np.random.default_rng(3)
+    entries = {}
+    for at, name in enumerate(
+        ("blk.0.attn_q.weight", "blk.0.ffn_up.weight", "blk.1.attn_q.weight", "blk.1.ffn_up.weight")
+    ):
+        rows = np.array(counts)[:, np.newaxis]
+        values = rng.normal(size=(len(counts), n_channels)) * rows
+        squares = (np.abs(values) + 1.0 + at) * rows
+        entries[name] = Entry(
+            name=name,
+            squares=squares * (rows > 0),
+            counts=np.array(counts, dtype=np.int64),
+            values=values if means else None,
+        )
+    return Imatrix(
+        entries=entries, datasets=("in/corpus/text.txt",), chunk_count=20, chunk_size=256
+    )
+
+
+def statistics_of(imatrix: Imatrix) -> dict[str, Any]:
+    return facts_of(statistics(imatrix)).model_dump(mode="json")
+
+
 SIZES = {
     "n_tensors": 40, "n_elements": 8_000, "tensor_bytes": 4_900, "file_bytes": 5_000,
     "bpw": 4.9, "file_bpw": 5.0,
@@ -256,7 +315,14 @@ RESULTS: dict[str, dict[str, Any]] = {
         "pre_tokenizer_overridden": True, "bpw": 16.0, "file_bpw": 16.2,
     },
     "reference": {"ppl": {"value": 12.5, "stderr": 0.25}, "n_ctx": 256, "n_chunks": 40},
-    "imatrix": {"n_entries": 30, "n_chunks": 20, "n_ctx": 256, "ppl": None, "partial": []},
+    "imatrix": {"n_entries": 4, "n_chunks": 20, "n_ctx": 256, "ppl": None, "partial": [],
+                "statistics": statistics_of(imatrix_of())},
+    "merge-imatrix": {"n_parts": 2, "n_entries": 4, "n_chunks": 40, "n_ctx": 256, "partial": [],
+                      "statistics": statistics_of(imatrix_of(counts=(300,)))},
+    "check-imatrix": {"format": "gguf", "n_entries": 4, "n_chunks": None, "n_ctx": None,
+                      "lacking": ["output.weight", "token_embd.weight"],
+                      "ignored": ["blk.2.nextn.eh_proj.weight"], "partial": [],
+                      "statistics": statistics_of(imatrix_of(means=False, counts=(500, 3, 0)))},
     "bench": {
         "rows": [
             {"test": test, "tokens_per_second": {"value": value, "stderr": 1.25},

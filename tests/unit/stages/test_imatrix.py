@@ -5,8 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from llamacpp_pipeline.datasets import imatrix_file
+from llamacpp_pipeline.datasets.imatrix_statistics import statistics
 from llamacpp_pipeline.errors import InputError, UnreadableOutputError
 from llamacpp_pipeline.stages.imatrix import STAGE, ImatrixParams, argv, parse
+from llamacpp_pipeline.stages.imatrix_facts import Coverage, write_statistics
 from llamacpp_pipeline.units import Estimate
 from tests.unit.stages.makers import recorded, write_gguf
 
@@ -43,7 +46,15 @@ def paths(tmp_path: Path) -> dict[str, Path]:
         "model": write_gguf(tmp_path / "m.gguf"),
         "corpus": tmp_path / "text.txt",
         "imatrix": tmp_path / "imatrix.gguf",
+        "statistics": tmp_path / "statistics.json",
     }
+
+
+def write_both(paths: dict[str, Path], counts: tuple[float, ...] = (5.0, 5.0)) -> None:
+    """The imatrix and the statistics that the tool writes beside it."""
+    write_imatrix(paths["imatrix"], counts=counts)
+    given = imatrix_file.read(paths["imatrix"])
+    write_statistics(paths["statistics"], statistics(given), imatrix=given, files=["i.gguf"])
 
 
 def test_argv(paths: dict[str, Path]) -> None:
@@ -54,6 +65,7 @@ def test_argv(paths: dict[str, Path]) -> None:
         *("--model", str(paths["model"]), "--file", str(paths["corpus"])),
         *("--output", str(paths["imatrix"]), "--output-format", "gguf"),
         *("--output-frequency", "1000000000"),
+        *("--statistics-file", str(paths["statistics"])),
         *("--ctx-size", "128", "--batch-size", "2048", "--ubatch-size", "512"),
         *("--flash-attn", "auto", "--chunks", "10"),
         *("--process-output", "--parse-special"),
@@ -68,7 +80,7 @@ def test_the_flags_that_are_off_are_not_passed(paths: dict[str, Path]) -> None:
 
 
 def test_log_and_file_give_the_result(paths: dict[str, Path]) -> None:
-    write_imatrix(paths["imatrix"])
+    write_both(paths)
 
     result = parse(recorded(TOOL, "good"), paths)
 
@@ -79,13 +91,35 @@ def test_log_and_file_give_the_result(paths: dict[str, Path]) -> None:
 
 
 def test_experts_that_saw_nothing_are_named(paths: dict[str, Path]) -> None:
-    write_imatrix(paths["imatrix"], counts=(5.0, 0.0, 3.0))
+    write_both(paths, counts=(5.0, 0.0, 3.0))
 
-    assert parse(recorded(TOOL, "good"), paths).partial == ("b_exps.weight",)
+    result = parse(recorded(TOOL, "good"), paths)
+
+    assert result.partial == ("b_exps.weight",)
+    experts = {tensor.name: tensor.experts for tensor in result.statistics.tensors}
+    assert experts["a.weight"] is None
+    assert experts["b_exps.weight"] == Coverage(n_experts=3, n_unseen=1, n_few=3, fewest_rows=0)
+
+
+def test_statistics_of_another_imatrix_are_refused(paths: dict[str, Path]) -> None:
+    write_both(paths)
+    paths["statistics"].write_text(paths["statistics"].read_text().replace("a.weight", "c.weight"))
+
+    with pytest.raises(UnreadableOutputError, match="statistics of the tensors it wrote") as caught:
+        parse(recorded(TOOL, "good"), paths)
+
+    assert caught.value.evidence == ("a.weight", "c.weight")
+
+
+def test_an_imatrix_without_its_statistics_is_refused(paths: dict[str, Path]) -> None:
+    write_imatrix(paths["imatrix"])
+
+    with pytest.raises(UnreadableOutputError, match="readable activation statistics"):
+        parse(recorded(TOOL, "good"), paths)
 
 
 def test_a_text_known_by_heart_has_no_ppl(paths: dict[str, Path]) -> None:
-    write_imatrix(paths["imatrix"])
+    write_both(paths)
     log = recorded(TOOL, "good").replace(
         "Final estimate: PPL = 27.9157 +/- 2.52068",
         "Unexpected negative standard deviation of log(prob)",
@@ -166,7 +200,7 @@ def test_values_that_are_not_finite_are_explained() -> None:
 
 
 def test_an_imatrix_of_another_context_is_refused(paths: dict[str, Path]) -> None:
-    write_imatrix(paths["imatrix"])
+    write_both(paths)
     log = recorded(TOOL, "good")
 
     assert STAGE.read(ImatrixParams(n_ctx=128, n_chunks=10), log, paths).n_chunks == 10
