@@ -89,6 +89,6 @@ def _similarity(axes: Axes, facts: ImatrixFacts) -> None:
             axes.plot(*zip(*found, strict=True), marker="o", label=label)
     axes.set_ylabel("cosine similarity\nto the layer before")
     axes.set_xlabel("layer")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis="x", integer=True)
     if axes.lines:
         axes.legend()
