@@ -30,7 +30,6 @@ CHUNK_COUNT = "imatrix.chunk_count"
 CHUNK_SIZE = "imatrix.chunk_size"
 MAGIC = b"GGUF"
 DEFAULT_CHUNK_SIZE = 512
-COUNT_LIMIT = 2**24  # F32 counts are whole numbers up to here
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -80,7 +80,8 @@ class RunReport:
         made, hits = self.count("done"), self.count("hit")
         parts = [f"{made} steps made", f"{hits} taken from the store"]
         parts += [f"{n} {s}" for s in ("failed", "skipped") if (n := self.count(s))]
-        return ", ".join(parts)
+        failed = [outcome.key for outcome in self.outcomes if outcome.status == "failed"]
+        return ", ".join(parts) + (f"; see above why: {', '.join(failed)}" if failed else "")
 
 
 def execute(

@@ -209,7 +209,9 @@ def test_a_failure_skips_what_needs_it_and_lets_the_rest_go_on(store: Store) -> 
     ]
     assert [o.because for o in report.outcomes if o.status == "skipped"] == ["bad", "bad"]
     assert report.exit_code == 1
-    assert report.summary() == "2 steps made, 0 taken from the store, 1 failed, 2 skipped"
+    assert report.summary() == (
+        "2 steps made, 0 taken from the store, 1 failed, 2 skipped; see above why: bad"
+    )
     assert sum(isinstance(event, Skipped) for event in recorder.events) == 2
 
 
