@@ -76,6 +76,8 @@ def _energy(axes: Axes, facts: ImatrixFacts) -> None:
 
 
 def _similarity(axes: Axes, facts: ImatrixFacts) -> None:
+    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415  as above
+
     for name in ("means", "mean_squares"):
         found = [
             (layer.layer, distance.cosine_similarity)
@@ -89,6 +91,6 @@ def _similarity(axes: Axes, facts: ImatrixFacts) -> None:
             axes.plot(*zip(*found, strict=True), marker="o", label=label)
     axes.set_ylabel("cosine similarity\nto the layer before")
     axes.set_xlabel("layer")
-    axes.locator_params(axis="x", integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if axes.lines:
         axes.legend()
