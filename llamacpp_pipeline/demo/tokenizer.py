@@ -19,8 +19,8 @@ SPLIT: Final = (
 )
 
 
-def train_tokenizer(text: str) -> Tokenizer:
-    """Return a tokenizer of exactly ``VOCABULARY`` tokens, the special ones last."""
+def train_tokenizer(text: str, *, vocabulary: int = VOCABULARY) -> Tokenizer:
+    """Return a tokenizer of exactly that many tokens, the special ones last."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -30,7 +30,7 @@ def train_tokenizer(text: str) -> Tokenizer:
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY - len(SPECIAL),
+        vocab_size=vocabulary - len(SPECIAL),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
