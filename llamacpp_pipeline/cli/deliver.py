@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from llamacpp_pipeline.cli.card_template import own_template
 from llamacpp_pipeline.engine.execute import RunReport
 from llamacpp_pipeline.engine.link import place
 from llamacpp_pipeline.engine.prepare import Prepared
@@ -45,18 +46,31 @@ def deliver(prepared: Prepared, report: RunReport, *, toolchain: Toolchain, out:
         config=prepared.loaded.config,
         toolchain=toolchain_facts(toolchain),
     )
-    document = results_document(run)
+    template = own_template(prepared.loaded)
+    document = results_document(run, template=template)
     since = unchanged_since(out, document)
     if since is not None:
-        document = results_document(run, created=since)
+        document = results_document(run, created=since, template=template)
     manifest = run_manifest(run, created=since)
     files = tuple(
         linked(prepared, report, step=file.step, output=file.output, target=out / file.name)
         for file in published_files(run)
     )
-    card = render_card(document, profile=drawn(document, out, anew=since is None))
+    card, refusal = carded(document, profile=drawn(document, out, anew=since is None))
     write_results(out, document=document, manifest=manifest, card=card)
+    if refusal is not None:
+        raise refusal
     return Delivered(folder=out, document=document, files=files)
+
+
+def carded(document: ResultsDocument, *, profile: str | None) -> tuple[str, PipelineError | None]:
+    """The card; by our own template, with the error, where the publisher's cannot be filled."""
+    try:
+        return render_card(document, profile=profile), None
+    except PipelineError as error:
+        plain = document.publication.model_copy(update={"template": None})
+        document = document.model_copy(update={"publication": plain})
+        return render_card(document, profile=profile), error
 
 
 def drawn(document: ResultsDocument, out: Path, *, anew: bool) -> str | None:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
+from llamacpp_pipeline.cli.card_template import own_template
 from llamacpp_pipeline.cli.deliver import Delivered, deliver
 from llamacpp_pipeline.cli.plan_view import PlanView
 from llamacpp_pipeline.cli.toolchain import StderrTalk
@@ -118,6 +119,7 @@ def run(form: str, only: tuple[str, ...], rerun: tuple[str, ...], **asked: Any) 
     """Make every file and measure it; finished steps are taken from the store."""
     job = Job(**asked)
     loaded = job.loaded()
+    own_template(loaded)  # refused now rather than after hours
     out = job.folder(loaded)
     with LocalRunner() as runner:
         toolchain = described(loaded, runner)

@@ -94,6 +94,7 @@ WHY: Mapping[str, str] = {
     "card": "what the model card cannot know by itself",
     "card.title": "null: made from the model's name",
     "card.notes": "Markdown of your own",
+    "card.template": "a Jinja file of your own, relative to this file; see docs/card.md",
     "card.base_model": "the Hub id named as base model; null: model.repo",
     "card.license": "null: the model's own",
     "card.quantized_by": "your name on the card",

@@ -23,6 +23,7 @@ PATHS = {
     "calibration.corpus.path": "file",
     "imatrix.path": "file",
     "toolchain.path": "folder",
+    "card.template": "file",
 }
 TEXTS = "calibration.texts"
 CARD_OF_ANOTHER = {"title": None, "base_model": None, "license": None}

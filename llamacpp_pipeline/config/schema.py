@@ -189,6 +189,7 @@ class CardConfig(Frozen):
 
     title: str | None = None
     notes: str | None = None  # Markdown of the publisher's own
+    template: str | None = None  # a Jinja file, relative to the YAML file
     base_model: str | None = None  # the Hub id on the card; default: model.repo
     license: str | None = None  # default: inherited
     quantized_by: str | None = None

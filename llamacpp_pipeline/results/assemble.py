@@ -31,13 +31,17 @@ from llamacpp_pipeline.stages.kld import KldResult
 from llamacpp_pipeline.stages.weights import WeightsResult
 
 MOST_TENSORS = 20  # of the F16 check; the step's own report has them all
-OWN_TEXT = frozenset({"notes"})  # the publisher's words: only secrets are taken out
+OWN_TEXT = frozenset({"notes", "template"})  # the publisher's words: only secrets are taken out
 
 
 def results_document(
-    run: RunRecords, *, created: datetime | None = None, redactor: Redactor | None = None
+    run: RunRecords,
+    *,
+    created: datetime | None = None,
+    redactor: Redactor | None = None,
+    template: str | None = None,
 ) -> ResultsDocument:
-    """Everything a run found out.
+    """Everything a run found out; `template` is the text of the publisher's own card template.
 
     Raises:
         MixedConditionsError: where figures were measured under different conditions.
@@ -63,7 +67,7 @@ def results_document(
         toolchain=run.toolchain,
         files=published_files(run),
         commands=commands_run(run),
-        publication=_publication(run),
+        publication=_publication(run, template=template),
         incomplete=run.missing(),
     )
     redactor = redactor or redactor_of_this_machine()
@@ -149,7 +153,7 @@ def _comparisons(run: RunRecords, rows: tuple[VariantRow, ...]) -> tuple[Compari
     )
 
 
-def _publication(run: RunRecords) -> Publication:
+def _publication(run: RunRecords, *, template: str | None) -> Publication:
     card = run.config.card
     read = run.result("inspect", InspectResult)
     inherited = None if read is None else read.license
@@ -159,4 +163,5 @@ def _publication(run: RunRecords) -> Publication:
         base_model=card.base_model or run.config.model.repo,
         license=card.license or inherited,
         quantized_by=card.quantized_by,
+        template=template,
     )

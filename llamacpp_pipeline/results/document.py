@@ -129,6 +129,8 @@ class Publication(Documented):
     """Licence of the files."""
     quantized_by: str | None = None
     """Who made them."""
+    template: str | None = None
+    """The publisher's own template of the card, which stands in for ours or extends it."""
 
 
 class ResultsDocument(Documented):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from llamacpp_pipeline.report.card import finalized
 from llamacpp_pipeline.report.markdown import (
     Markdown,
     cell_code,
@@ -14,6 +13,7 @@ from llamacpp_pipeline.report.markdown import (
     hub_link,
     table,
 )
+from llamacpp_pipeline.report.template import finalized
 
 
 @pytest.mark.parametrize(

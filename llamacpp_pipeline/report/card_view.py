@@ -1,0 +1,79 @@
+"""What the card's sections can print: one named value, or function of the results, each.
+
+A section of your own: a function here, and its text in templates/sections/<name>.md.j2.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+from llamacpp_pipeline.report.activations import EMPTY, layer_table
+from llamacpp_pipeline.report.card_tables import (
+    command_block,
+    override_table,
+    percentile_tables,
+    quality_table,
+    speed_table,
+    worst_weights,
+)
+from llamacpp_pipeline.report.figures import digest, estimate
+from llamacpp_pipeline.report.markdown import Markdown
+from llamacpp_pipeline.report.terminal import speed_machine
+from llamacpp_pipeline.results.document import ResultsDocument
+
+COMMIT = re.compile(r"[0-9a-f]{7,40}")  # a user's own checkout may have none
+
+
+def view_of(document: ResultsDocument, *, profile: str | None = None) -> dict[str, object]:
+    """Every name that a template can use."""
+    return {
+        "document": document,
+        "model": document.model,
+        "under": document.conditions,
+        "publication": document.publication,
+        "weights": document.weights,
+        "profile": Markdown(profile or ""),
+        **{name: made(document) for name, made in VALUES.items()},
+    }
+
+
+def commit(document: ResultsDocument) -> str:
+    """llama.cpp's commit, where it is one."""
+    found = document.conditions.commit
+    return digest(found) if COMMIT.fullmatch(found) else ""
+
+
+def fallbacks(document: ResultsDocument) -> list[str]:
+    """The variants of which tensors were stored in another type than asked for."""
+    return [row.label for row in document.variants if row.recipe and row.recipe.fallbacks]
+
+
+def noise_floor(document: ResultsDocument) -> str:
+    """The reference's mean KLD against its own logits."""
+    floor = document.noise_floor
+    return "" if floor is None else estimate(floor.mean_kld, digits=6)
+
+
+def notes(document: ResultsDocument) -> Markdown:
+    """The publisher's own Markdown."""
+    return Markdown((document.publication.notes or "").strip())
+
+
+VALUES: Mapping[str, Callable[[ResultsDocument], object]] = {
+    "activations": lambda d: EMPTY if d.imatrix is None else layer_table(d.imatrix),
+    "commands": command_block,
+    "commit": commit,
+    "fallbacks": fallbacks,
+    "has_quality": lambda d: any(row.quality is not None for row in d.variants),
+    "max_abs": lambda d: "" if d.weights is None else f"{d.weights.max_abs:.6g}",
+    "noise_floor": noise_floor,
+    "notes": notes,
+    "overrides": override_table,
+    "percentiles": percentile_tables,
+    "quality": quality_table,
+    "repeated": lambda d: d.speed is not None and d.speed.repetitions > 1,
+    "speed": speed_table,
+    "speed_machine": speed_machine,
+    "worst_weights": worst_weights,
+}
