@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
 
+from llamacpp_pipeline.report.choices import choice_lines
 from llamacpp_pipeline.report.figures import (
     ABSENT,
     RHO_PPL,
@@ -27,7 +28,9 @@ GAP = "  "
 def render_text(document: ResultsDocument) -> str:
     """Everything a person wants to see after a run; ends with a newline."""
     parts = [_headline(document), _main_table(document), *_comparisons(document)]
-    parts.append("\n".join(_conditions(document)))
+    parts += [
+        "\n".join(lines) for lines in (choice_lines(document), _conditions(document)) if lines
+    ]
     return "\n\n".join(parts) + "\n"
 
 

@@ -22,6 +22,7 @@ from llamacpp_pipeline.results.document import (
 from llamacpp_pipeline.results.files import published_files
 from llamacpp_pipeline.results.imatrix import imatrix_facts
 from llamacpp_pipeline.results.redact import Redactor, redactor_of_this_machine
+from llamacpp_pipeline.results.rivals import beaten_rows
 from llamacpp_pipeline.results.run import RunRecords
 from llamacpp_pipeline.results.table import VariantRow, variant_rows
 from llamacpp_pipeline.stages.convert import ConvertResult
@@ -62,6 +63,7 @@ def results_document(
         variants=tuple(variants),
         noise_floor=run.result(NOISE_FLOOR, KldResult),
         imatrix=imatrix_facts(run),
+        beaten=beaten_rows(variants),
         comparisons=_comparisons(run, tuple(variants)),
         speed=speed_under(run),
         toolchain=run.toolchain,

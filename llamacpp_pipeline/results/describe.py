@@ -46,6 +46,7 @@ FROM_STAGES = {
     "delta_p_percentiles": 'Percentile ("99.9" to "0.1"; "50.0" is the median) to Δp, percent.',
     "rms_delta_p": "Root mean square of Δp, percent.",
     "same_top_p": "How often both find the same token the most likely, percent.",
+    "running_kld": "Mean KLD after each chunk, by spaces; null where rows were missing.",
     "test": "llama-bench's name of the test: pp512, tg128, pp1024+tg1024.",
     "tokens_per_second": "Mean and standard deviation over the repetitions.",
     "samples": "Tokens per second of each repetition.",

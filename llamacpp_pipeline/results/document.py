@@ -15,6 +15,7 @@ from llamacpp_pipeline.results.conditions import Conditions, SpeedConditions
 from llamacpp_pipeline.results.documented import Documented
 from llamacpp_pipeline.results.files import PublishedFile
 from llamacpp_pipeline.results.imatrix import ImatrixFacts
+from llamacpp_pipeline.results.rivals import Beaten
 from llamacpp_pipeline.results.run import ToolchainFacts
 from llamacpp_pipeline.results.table import VariantRow
 from llamacpp_pipeline.stages.kld import KldResult
@@ -158,6 +159,8 @@ class ResultsDocument(Documented):
     """The reference measured against its own logits, which are stored with 16 bits."""
     imatrix: ImatrixFacts | None = None
     """What the importance matrix tells about the model; absent where no imatrix is used."""
+    beaten: tuple[Beaten, ...] = ()
+    """Variants that lose in mean KLD to one that is no larger."""
     comparisons: tuple[ComparisonRef, ...] = ()
     """Percentile tables that the config asks for."""
     speed: SpeedConditions | None = None

@@ -23,6 +23,7 @@ PLUS_MINUS_NAN = r"\s*±\s*-?nan"
 AS_GOOD_AS_EQUAL = 1e-3  # |ln PPL ratio| of a model and the reference it was rounded from
 KLD_PERCENTILES = ("99.9", "99.0", "95.0", "90.0", "50.0", "10.0", "5.0", "1.0", "0.1")
 DELTA_P_PERCENTILES = (*KLD_PERCENTILES[:4], "75.0", "50.0", "25.0", *KLD_PERCENTILES[5:])
+ROW = re.compile(r"(?P<chunk>\d+)\s+\d+\.\d+ ±\s+\S+\s+-?\d+\.\d+ ±\s+\S+\s+(?P<kld>-?\d+\.\d+) ±")
 LN_RATIO = r"Mean ln\(PPL\(Q\)/PPL\(base\)\)\s+:"
 MINIMUM_TOKENS = 100  # below it the tool prints no statistics
 
@@ -37,6 +38,9 @@ class KldResult(Frozen):
     Against itself a model gives about -0.000000: the logits file holds 16-bit values. There the
     tool cannot tell the standard error of the ratio (its variance, a difference, rounds to less
     than nothing): it is None here.
+
+    `running_kld` lets files be compared chunk by chunk (see paired.py). It is None where the
+    tool's rows did not all arrive, and in records made before it was kept.
     """
 
     n_ctx: PositiveInt
@@ -57,6 +61,7 @@ class KldResult(Frozen):
     min_delta_p: float
     rms_delta_p: Estimate
     same_top_p: Estimate
+    running_kld: str | None = None  # mean KLD after each chunk, five digits each, by spaces
 
 
 def argv(params: KldParams, paths: Paths) -> Argv:
@@ -168,6 +173,13 @@ class Lines:
         labels = {name: "Median" if name == "50.0" else rf"(?<!\d){name}%" for name in names}
         return {name: self.number(rf"{label}\s+{what}:") for name, label in labels.items()}
 
+    def running_kld(self, n_chunks: int) -> str | None:
+        """The mean after each chunk, as printed; None unless every chunk has its row."""
+        rows = {int(match["chunk"]): match["kld"] for match in ROW.finditer(self.log)}
+        if sorted(rows) != list(range(1, n_chunks + 1)):
+            return None
+        return " ".join(rows[chunk] for chunk in range(1, n_chunks + 1))
+
     def missing(self, label: str) -> PipelineError:
         plain = re.sub(r"\(\?<!\\d\)|\\s\+|\\", " ", label).strip()
         return without(TOOL, f"a finite '{plain} ...'", self.log)
@@ -194,6 +206,7 @@ def statistics(lines: Lines, *, n_ctx: int, n_chunks: int) -> KldResult:
         min_delta_p=lines.number(r"Minimum Δp:"),
         rms_delta_p=lines.estimate(r"RMS Δp\s+:"),
         same_top_p=lines.estimate(r"Same top p:"),
+        running_kld=lines.running_kld(n_chunks),
     )
 
 
