@@ -36,6 +36,7 @@ def clashes_in(config: PipelineConfig) -> Iterator[Clash]:
     yield from imatrix_clashes(config)
     yield from label_clashes(config)
     yield from missing_imatrix_clashes(config)
+    yield from reference_clashes(config)
     yield from comparison_clashes(config)
 
 
@@ -85,6 +86,18 @@ def label_clashes(config: PipelineConfig) -> Iterator[Clash]:
         seen.add(label)
 
 
+def reference_clashes(config: PipelineConfig) -> Iterator[Clash]:
+    """A reference that is called as a variant is, or as another reference."""
+    taken = {variant.label.casefold(): "variant" for variant in config.variants}
+    taken[RESERVED] = "unquantized GGUF"
+    for at, reference in enumerate(config.references):
+        name = reference.name.casefold()
+        if name in taken:
+            message = f"the {taken[name]} is called {reference.name} too: take another `name`"
+            yield Clash(path=("references", at, "name"), message=message)
+        taken[name] = "other reference"
+
+
 def missing_imatrix_clashes(config: PipelineConfig) -> Iterator[Clash]:
     """A file type that cannot be made without an imatrix, and none for it.
 
@@ -106,7 +119,7 @@ def missing_imatrix_clashes(config: PipelineConfig) -> Iterator[Clash]:
 
 def comparison_clashes(config: PipelineConfig) -> Iterator[Clash]:
     """A comparison of what is not there, or with itself."""
-    labels = tuple(variant.label for variant in config.variants)
+    labels = (*(v.label for v in config.variants), *(r.name for r in config.references))
     for at, comparison in enumerate(config.card.compare):
         for side, label in (("variant", comparison.variant), ("against", comparison.against)):
             if label not in labels:

@@ -25,7 +25,7 @@ PATHS = {
     "toolchain.path": "folder",
     "card.template": "file",
 }
-TEXTS = "calibration.texts"
+LISTS = ("calibration.texts", "references")  # of whose items each may have a `path`
 CARD_OF_ANOTHER = {"title": None, "base_model": None, "license": None}
 
 
@@ -161,9 +161,12 @@ def absent_files(tree: Node) -> tuple[Problem, ...]:
 
 def paths_in(tree: Node) -> dict[str, str]:
     """Where a file or folder can be named, lists included."""
-    texts = find(tree, TEXTS.split("."))
-    listed = texts.value if texts is not None and isinstance(texts.value, tuple) else ()
-    return {**PATHS, **{f"{TEXTS}.{at}.path": "file" for at in range(len(listed))}}
+    found = dict(PATHS)
+    for name in LISTS:
+        listed = find(tree, name.split("."))
+        if listed is not None and isinstance(listed.value, tuple):
+            found |= {f"{name}.{at}.path": "file" for at in range(len(listed.value))}
+    return found
 
 
 def beside(origin: Origin) -> str:

@@ -163,6 +163,37 @@ class GivenImatrix(Frozen):
         return self
 
 
+class ReferenceConfig(Frozen):
+    """Another publisher's GGUF of the same model: measured like a variant, never published."""
+
+    name: FileStem
+    path: str | None = None  # relative to the YAML file
+    repo: RepoId | None = None
+    revision: str = "main"
+    file: str | None = None  # with `repo`
+    sha256: Sha256 | None = None
+
+    @model_validator(mode="after")
+    def exactly_one_source(self) -> ReferenceConfig:
+        if (self.path is None) == (self.repo is None):
+            message = "give exactly one of `path` and `repo`"
+            raise ValueError(message)
+        if (self.repo is None) != (self.file is None):
+            message = "`file` names the GGUF in `repo`: give both, or neither"
+            raise ValueError(message)
+        if self.path is not None and self.sha256 is not None:
+            message = "`sha256` goes with `repo`: a local file is known by its content anyway"
+            raise ValueError(message)
+        return self
+
+    @property
+    def hub(self) -> HubFile | None:
+        """The file on the Hub."""
+        if self.repo is None or self.file is None:
+            return None
+        return HubFile(repo=self.repo, revision=self.revision, file=self.file, sha256=self.sha256)
+
+
 class VariantConfig(QuantizeParams):
     """One output GGUF. In YAML a bare file type (`- Q4_K_M`) stands for `{ftype: Q4_K_M}`."""
 
@@ -229,6 +260,7 @@ class PipelineConfig(Frozen):
     calibration: CalibrationConfig | None = None  # compute an imatrix from this text
     imatrix: GivenImatrix | None = None  # or use this one
     variants: Annotated[tuple[VariantConfig, ...], Field(min_length=1)]
+    references: tuple[ReferenceConfig, ...] = ()
     bench: BenchParams | None = BenchParams()
     placement: Placement = Placement()
     toolchain: ToolchainConfig = ToolchainConfig()

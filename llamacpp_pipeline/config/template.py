@@ -32,6 +32,11 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
         "tensor_types": {r".*\.ffn_down\.weight$": "q6_K"},
     },
     "calibration.texts": {"path": "code.txt", "n_chunks": 100, "weight": 2},
+    "references": {
+        "name": "bartowski-Q4_K_M",
+        "repo": "bartowski/Qwen_Qwen3.5-9B-GGUF",
+        "file": "Qwen_Qwen3.5-9B-Q4_K_M.gguf",
+    },
     "card.compare": {"variant": "Q4_K_M-selective", "against": "Q4_K_M"},
 }
 

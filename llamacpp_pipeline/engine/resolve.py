@@ -49,6 +49,10 @@ class Resolver:
             if calibration is None
             else tuple(self.corpus(path, text) for path, text in calibration.each),
             imatrix=self.imatrix(),
+            references=tuple(
+                self.file(f"references.{at}.path") if given.hub is None else self.hub(given.hub)
+                for at, given in enumerate(config.references)
+            ),
         )
 
     def model(self) -> Source:

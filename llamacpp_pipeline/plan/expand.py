@@ -10,6 +10,7 @@ from llamacpp_pipeline.config.schema import HubFile, PipelineConfig, VariantConf
 from llamacpp_pipeline.datasets.imatrix_weights import smallest
 from llamacpp_pipeline.plan.calibration import IMATRIX, Text, refuse_one_text_for_both, texts_of
 from llamacpp_pipeline.plan.order import ordered
+from llamacpp_pipeline.plan.references import ReferenceFile, references_of
 from llamacpp_pipeline.plan.sources import HubCommit, Source, Sources
 from llamacpp_pipeline.plan.step import Input, Leaf, OutputRef, Plan, Step
 from llamacpp_pipeline.stages import (
@@ -24,6 +25,7 @@ from llamacpp_pipeline.stages import (
     kld,
     perplexity,
     quantize,
+    reference_file,
     weights,
 )
 from llamacpp_pipeline.stages.base import Frozen, ToolStage
@@ -112,6 +114,8 @@ STAGES: Mapping[str, ToolStage[Any, Any]] = {
     "fetch-calibration": fetch.STAGE,
     "fetch-imatrix": fetch.STAGE,
     "check-texts": check_texts.STAGE,
+    "fetch-reference": fetch.STAGE,
+    "reference-file": reference_file.STAGE,
     "inspect": inspect.STAGE,
     "weights": weights.STAGE,
     "convert": convert.STAGE,
@@ -144,6 +148,18 @@ def steps_of(plan: Expansion) -> Iterator[Step]:
         yield quantization(plan, variant)
         made = OutputRef(step=f"quantize/{variant.label}", output="gguf")
         yield from measurements(plan, variant.label, made)
+    for file in references_of(plan.config, plan.sources):
+        yield from other_publishers(plan, file)
+
+
+def other_publishers(plan: Expansion, file: ReferenceFile) -> Iterator[Step]:
+    """Another publisher's file: fetched, checked to be of this model, then measured alike."""
+    if isinstance(file.source, HubCommit) and file.hub is not None:
+        yield plan.step(file.fetch, params=one_file(file.hub, file.source), inputs={})
+    inputs: dict[str, Input] = {"model": REFERENCE, "file": file.file}
+    yield plan.step(file.check, params=reference_file.ReferenceParams(), inputs=inputs)
+    for step in measurements(plan, file.name, file.file):
+        yield replace(step, after=(*step.after, file.check))
 
 
 def fetches(plan: Expansion) -> Iterator[Step]:
@@ -272,7 +288,7 @@ def quantization(plan: Expansion, variant: VariantConfig) -> Step:
     return plan.step(f"quantize/{variant.label}", params=params, inputs=inputs, after=checked)
 
 
-def measurements(plan: Expansion, label: str, model: OutputRef) -> Iterator[Step]:
+def measurements(plan: Expansion, label: str, model: Input) -> Iterator[Step]:
     """What is measured of one GGUF. Of the reference itself the KLD is the noise floor."""
     yield plan.step(
         f"kld/{label}",

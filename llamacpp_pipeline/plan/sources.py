@@ -43,6 +43,7 @@ class Sources:
     evaluation: Source
     calibration: tuple[Source, ...] = ()  # as many as config.calibration has texts
     imatrix: Source | None = None  # with config.imatrix
+    references: tuple[Source, ...] = ()  # as many as config.references
     hints: ModelHints = UNKNOWN
 
 
@@ -62,5 +63,6 @@ def leaves(sources: Sources) -> Mapping[str, Leaf]:
         "evaluation": sources.evaluation,
         **{f"calibration {at + 1}": text for at, text in enumerate(sources.calibration)},
         "imatrix": sources.imatrix,
+        **{f"reference {at + 1}": file for at, file in enumerate(sources.references)},
     }
     return {name: source for name, source in named.items() if isinstance(source, Leaf)}

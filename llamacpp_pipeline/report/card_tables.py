@@ -151,7 +151,8 @@ def _quality_cells(row: VariantRow) -> list[str]:
 def _name(row: VariantRow) -> Markdown:
     if row.published:
         return cell_code(row.file)
-    return Markdown(f"{escaped(row.label)} ({row.kind})")
+    what = "another publisher's" if row.kind == "other" else row.kind
+    return Markdown(f"{escaped(row.label)} ({what})")
 
 
 def _speed_cell(row: VariantRow, test: str) -> str:

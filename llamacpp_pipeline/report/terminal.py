@@ -113,11 +113,18 @@ def _conditions(document: ResultsDocument) -> list[str]:
         lines.append(f"tokens per second on {speed_machine(document)}")
     if document.imatrix is not None:
         lines += [f"imatrix: {note}" for note in document.imatrix.notes]
+    lines += [f"{row.label}: {_origin(row)}" for row in document.references]
     if document.toolchain.note:
         lines.append(f"llama.cpp: {document.toolchain.note}")
     if document.incomplete:
         lines.append(f"not finished: {', '.join(document.incomplete)}")
     return lines
+
+
+def _origin(row: VariantRow) -> str:
+    origin = row.origin
+    where = "" if origin is None or origin.repo is None else f", {origin.repo}"
+    return f"another publisher's file {row.file}{where}"
 
 
 def speed_machine(document: ResultsDocument) -> str:

@@ -22,6 +22,7 @@ from llamacpp_pipeline.results.document import (
 from llamacpp_pipeline.results.files import published_files
 from llamacpp_pipeline.results.imatrix import imatrix_facts
 from llamacpp_pipeline.results.redact import Redactor, redactor_of_this_machine
+from llamacpp_pipeline.results.references import reference_rows
 from llamacpp_pipeline.results.rivals import beaten_rows
 from llamacpp_pipeline.results.run import RunRecords
 from llamacpp_pipeline.results.table import VariantRow, variant_rows
@@ -52,6 +53,7 @@ def results_document(
     for key, record in run.records.items():
         refuse_not_finite(key, record.result)
     reference, *variants = variant_rows(run)
+    references = reference_rows(run)
     document = ResultsDocument(
         pipeline_version=__version__,
         created=timestamp(created),
@@ -61,10 +63,11 @@ def results_document(
         conditions=measured_under(run),
         reference=reference,
         variants=tuple(variants),
+        references=references,
         noise_floor=run.result(NOISE_FLOOR, KldResult),
         imatrix=imatrix_facts(run),
         beaten=beaten_rows(variants),
-        comparisons=_comparisons(run, tuple(variants)),
+        comparisons=_comparisons(run, (*variants, *references)),
         speed=speed_under(run),
         toolchain=run.toolchain,
         files=published_files(run),

@@ -155,6 +155,8 @@ class ResultsDocument(Documented):
     """The unquantized GGUF that all variants are compared with."""
     variants: tuple[VariantRow, ...]
     """The quantized GGUFs, in the config's order."""
+    references: tuple[VariantRow, ...] = ()
+    """Other publishers' files of the same model, measured alike; not in the result folder."""
     noise_floor: KldResult | None = None
     """The reference measured against its own logits, which are stored with 16 bits."""
     imatrix: ImatrixFacts | None = None
@@ -185,12 +187,13 @@ class ResultsDocument(Documented):
         return self
 
     def rows(self) -> tuple[VariantRow, ...]:
-        """The reference and the variants."""
-        return (self.reference, *self.variants)
+        """The reference, the variants and the other publishers' files."""
+        return (self.reference, *self.variants, *self.references)
 
     def row(self, label: str) -> VariantRow | None:
-        """The variant of that label."""
-        return next((row for row in self.variants if row.label == label), None)
+        """The variant, or the other publisher's file, of that label."""
+        found = (row for row in (*self.variants, *self.references) if row.label == label)
+        return next(found, None)
 
 
 def not_finite(value: Any, at: str = "") -> Iterator[str]:  # noqa: ANN401 - any JSON value

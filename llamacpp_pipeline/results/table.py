@@ -62,15 +62,31 @@ class Size(Documented):
     """ggml type to the number of tensors stored in it; empty for the reference."""
 
 
+class Origin(Documented):
+    """Where another publisher's file comes from, and what it says of itself."""
+
+    repo: str | None = None
+    """The Hub repository; absent for a local file."""
+    commit: str | None = None
+    """Its commit."""
+    quantized_by: str | None = None
+    """Who made it, as the file says."""
+    imatrix_dataset: str | None = None
+    """The text of its importance matrix, as the file says."""
+    notes: tuple[str, ...] = ()
+    """How it departs from our reference without being another model."""
+
+
 class VariantRow(Documented):
     """One GGUF with all its figures. What was not measured is absent (null), never 0."""
 
     label: str
     """Its name in tables: the variant's name, or F16 or BF16 for the reference."""
-    kind: Literal["reference", "variant"]
-    """The unquantized file that all others are compared with, or a quantized one."""
+    kind: Literal["reference", "variant", "other"]
+    """The unquantized file that all others are compared with, a quantized one of ours, or another
+    publisher's."""
     file: str
-    """Its file name in the result folder."""
+    """Its file name in the result folder; of another publisher's file, its own."""
     published: bool
     """Whether it is in the result folder."""
     sha256: str
@@ -78,7 +94,9 @@ class VariantRow(Documented):
     size: Size
     """How large it is."""
     recipe: Recipe | None = None
-    """How it was quantized; absent for the reference."""
+    """How it was quantized; absent for the reference and for other publishers' files."""
+    origin: Origin | None = None
+    """Where another publisher's file comes from; absent for files of this run."""
     ppl: Estimate | None = None
     """Perplexity on the evaluation text."""
     quality: KldResult | None = None
@@ -117,7 +135,7 @@ def _reference_row(run: RunRecords, *, published: set[str]) -> VariantRow:
         sha256=output_file(run.needed("convert"), "gguf").sha256,
         size=_size(result),
         ppl=run.needed_result(REFERENCE, PerplexityResult).ppl,
-        speed=_speeds(run, "bench/reference"),
+        speed=speeds(run, "bench/reference"),
     )
 
 
@@ -138,7 +156,7 @@ def _variant_row(
         recipe=_recipe(record, result),
         ppl=None if quality is None else quality.ppl,
         quality=quality,
-        speed=_speeds(run, f"bench/{variant.label}"),
+        speed=speeds(run, f"bench/{variant.label}"),
     )
 
 
@@ -169,6 +187,7 @@ def _recipe(record: StepRecord, result: QuantizeResult) -> Recipe:
     )
 
 
-def _speeds(run: RunRecords, key: str) -> tuple[BenchRow, ...]:
+def speeds(run: RunRecords, key: str) -> tuple[BenchRow, ...]:
+    """Tokens per second of each test of a bench step; none where it did not finish."""
     result = run.result(key, BenchResult)
     return () if result is None else result.rows

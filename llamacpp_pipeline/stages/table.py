@@ -18,6 +18,7 @@ from llamacpp_pipeline.stages import (
     kld,
     perplexity,
     quantize,
+    reference_file,
     weights,
 )
 from llamacpp_pipeline.stages.base import ToolStage
@@ -37,6 +38,7 @@ STAGES: Mapping[str, ToolStage[Any, Any]] = MappingProxyType(
             imatrix_merge.STAGE,
             imatrix_check.STAGE,
             quantize.STAGE,
+            reference_file.STAGE,
             kld.STAGE,
             bench.STAGE,
         )

@@ -346,6 +346,32 @@ ONE_PROBLEM = [
         id="two-imatrices",
     ),
     pytest.param(
+        GOOD + "references: [{name: them}]\n",
+        "a.yaml:7:14: references.0: give exactly one of `path` and `repo`",
+        id="reference-from-nowhere",
+    ),
+    pytest.param(
+        GOOD + "references: [{name: them, repo: a/b}]\n",
+        "a.yaml:7:14: references.0: `file` names the GGUF in `repo`: give both, or neither",
+        id="reference-repo-without-file",
+    ),
+    pytest.param(
+        GOOD + "references: [{name: q8_0, repo: a/b, file: c.gguf}]\n",
+        "a.yaml:7:21: references.0.name: the variant is called q8_0 too: take another `name`",
+        id="reference-called-as-a-variant",
+    ),
+    pytest.param(
+        GOOD + "references: [{name: reference, repo: a/b, file: c.gguf}]\n",
+        "a.yaml:7:21: references.0.name: the unquantized GGUF is called reference too:"
+        " take another `name`",
+        id="reference-called-reference",
+    ),
+    pytest.param(
+        GOOD + "references: [{name: them, path: nowhere.gguf}]\n",
+        "a.yaml:7:33: references.0.path: there is no file nowhere.gguf",
+        id="reference-that-is-not-there",
+    ),
+    pytest.param(
         GOOD + "toolchain: {path: .}\n",
         "a.yaml:7:12: toolchain: `path` goes with `source: path`, and only with it",
         id="checkout-that-would-not-be-used",

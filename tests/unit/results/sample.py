@@ -137,6 +137,15 @@ def _steps(config: PipelineConfig) -> list[Step]:
             _step(f"kld/{label}", "kld", "binary", {}, model=made, logits=logits),
             _step(f"bench/{label}", "bench", "binary", {}, model=made),
         ]
+    for given in config.references:
+        theirs: Input = _leaf(given.path or "")
+        checked = {"report": "reference.json"}
+        steps += [
+            _step(f"reference-file/{given.name}", "reference-file", "pipeline", checked,
+                  model=reference, file=theirs),
+            _step(f"kld/{given.name}", "kld", "binary", {}, model=theirs, logits=logits),
+            _step(f"bench/{given.name}", "bench", "binary", {}, model=theirs),
+        ]  # fmt: skip
     return steps
 
 
@@ -253,6 +262,16 @@ def _result(name: str, label: str, params: dict[str, Any]) -> dict[str, Any]:
     if name == "quantize":
         return {**SIZES, **QUANTIZED, "ftype": params["ftype"],
                 "overridden": dict.fromkeys(params["tensor_types"], 3)}  # fmt: skip
+    if name == "reference-file":
+        return {
+            **SIZES,
+            "architecture": "qwen35",
+            "types": {"q4_K": 10},
+            "quantized_by": "Them",
+            "repo_url": None,
+            "imatrix_dataset": None,
+            "notes": ["lacks a draft layer"],
+        }
     return RESULTS[name]
 
 
