@@ -1,178 +1,44 @@
-"""llama-quantize with a size target (patches/0020), on random weights: what it promises to do."""
+"""llama-quantize with a size target (patch 0004), on random weights: what it promises to do."""
 
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from gguf import GGUFReader, GGUFWriter
-from gguf.quants import dequantize
+from gguf import GGUFReader
 
-from tests.tools.tiny_llama import Floats, TinyLlama, write_gguf
+from tests.tools.quantizer import (
+    CHEAP,
+    EXPERTS,
+    Entry,
+    Make,
+    chosen,
+    maker,
+    quantize_binary,
+    rho,
+    types,
+    values,
+    without_counts,
+    write_imatrix,
+)
+from tests.tools.tiny_llama import Floats, TinyLlama
 
 pytestmark = [pytest.mark.tools, pytest.mark.timeout(300)]
 
-DENSE = TinyLlama(n_layers=2)
-EXPERTS = TinyLlama(n_layers=1, n_experts=4)
-CHEAP = ("--type-set", "q3_K,q4_K,q5_K,q6_K,q8_0")  # the others take most of the time
-TEXT_OF_USAGE = "--target-bpw"
-
-Plan = dict[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ran:
-    code: int
-    output: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Quantizer:
-    """llama-quantize in a folder that holds a model and an imatrix of it."""
-
-    binary: Path
-    folder: Path
-    shape: TinyLlama = field(default=DENSE)
-
-    @property
-    def model(self) -> Path:
-        return self.folder / "model.gguf"
-
-    @property
-    def imatrix(self) -> Path:
-        return self.folder / "imatrix.gguf"
-
-    def run(self, *arguments: str | Path) -> Ran:
-        done = subprocess.run(
-            [self.binary, *arguments],
-            check=False,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            cwd=self.folder,
-        )
-        return Ran(code=done.returncode, output=done.stdout.decode("utf-8", errors="replace"))
-
-    def plan(self, *arguments: str | Path, imatrix: bool = True, threads: int = 2) -> Plan:
-        """The plan file of a run that has to succeed and writes no model."""
-        given = ("--imatrix", self.imatrix) if imatrix else ()
-        asked = ("--plan-only", "--plan-file", "plan.json")
-        ran = self.run(*given, *CHEAP, *arguments, *asked, self.model, str(threads))
-        assert ran.code == 0, ran.output
-        plan: Plan = json.loads((self.folder / "plan.json").read_text(encoding="utf-8"))
-        return plan
-
-    def refusal(self, *arguments: str | Path) -> str:
-        """What a run that has to fail says, which writes no model."""
-        ran = self.run("--imatrix", self.imatrix, *CHEAP, *arguments)
-        assert ran.code == 1, ran.output
-        return next(line for line in ran.output.splitlines() if "error: " in line)
-
-
-Make = Callable[..., Quantizer]
-
 
 @pytest.fixture(scope="module")
-def binary(request: pytest.FixtureRequest) -> Path:
-    """LLAMACPP_PIPELINE_BIN names another build's folder, for work on the patch itself."""
-    other = os.environ.get("LLAMACPP_PIPELINE_BIN")
-    folder = Path(other) if other else request.getfixturevalue("toolchain_bin")
-    tool = Path(folder) / "llama-quantize"
-    usage = subprocess.run([tool, "--help"], check=False, capture_output=True)
-    if TEXT_OF_USAGE.encode() not in usage.stdout:
-        pytest.skip("this llama-quantize has no --target-bpw (a draft: patches/draft)")
-    return tool
+def binary(toolchain_bin: Path) -> Path:
+    return quantize_binary(toolchain_bin)
 
 
 @pytest.fixture
 def make(binary: Path, tmp_path: Path) -> Make:
-    def makes(
-        shape: TinyLlama = DENSE,
-        change: Callable[[dict[str, Floats]], None] | None = None,
-        entries: Callable[[dict[str, Entry]], None] | None = None,
-    ) -> Quantizer:
-        quantizer = Quantizer(binary=binary, folder=tmp_path, shape=shape)
-        write_model(shape, quantizer.model, change=change)
-        write_imatrix(shape, quantizer.imatrix, entries=entries)
-        return quantizer
-
-    return makes
-
-
-@dataclass(frozen=True, kw_only=True)
-class Entry:
-    squares: Floats  # sums, one row per expert
-    counts: Floats
-
-
-def write_model(
-    shape: TinyLlama, path: Path, *, change: Callable[[dict[str, Floats]], None] | None
-) -> None:
-    weights = dict(shape.weights())
-    if change:
-        change(weights)
-    write_gguf(_Fixed(**vars(shape), fixed=weights), path, half=True)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Fixed(TinyLlama):
-    fixed: Mapping[str, Floats] = field(default_factory=dict)
-
-    def weights(self) -> Mapping[str, Floats]:
-        return self.fixed
-
-
-def write_imatrix(
-    shape: TinyLlama, path: Path, *, entries: Callable[[dict[str, Entry]], None] | None
-) -> None:
-    """What llama-imatrix writes, of inputs that nobody measured."""
-    draw = np.random.default_rng(7)
-    made: dict[str, Entry] = {}
-    for name, weight in shape.weights().items():
-        if not name.startswith("blk.") or weight.ndim < 2:
-            continue
-        n_experts = weight.shape[0] if weight.ndim == 3 else 1
-        counts = np.full((n_experts, 1), 100, np.float32)
-        energies = np.exp(draw.standard_normal((n_experts, weight.shape[-1])))
-        made[name] = Entry(squares=(energies * counts).astype(np.float32), counts=counts)
-    if entries:
-        entries(made)
-    writer = GGUFWriter(path, "imatrix")
-    writer.add_type("imatrix")
-    writer.add_array("imatrix.datasets", ["random"])
-    writer.add_uint32("imatrix.chunk_count", 1)
-    writer.add_uint32("imatrix.chunk_size", 100)
-    for name, entry in made.items():
-        writer.add_tensor(f"{name}.in_sum2", entry.squares)
-        writer.add_tensor(f"{name}.counts", entry.counts)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-
-
-def types(plan: Plan) -> dict[str, str]:
-    return {tensor["name"]: tensor["type"] for tensor in plan["tensors"]}
-
-
-def chosen(plan: Plan) -> list[dict[str, Any]]:
-    return [tensor for tensor in plan["tensors"] if tensor["status"] == "chosen"]
-
-
-def bits(plan: Plan, name: str) -> float:
-    return next(float(tensor["bpw"]) for tensor in plan["tensors"] if tensor["name"] == name)
-
-
-def without_counts(plan: Plan) -> Plan:
-    """Of two runs that should agree, all but how much each measured itself."""
-    return {key: value for key, value in plan.items() if key not in {"measured", "reused"}}
+    return maker(binary, tmp_path)
 
 
 @pytest.mark.parametrize("wanted", ["1MB", "0.9MiB", "1200001"])
@@ -326,6 +192,32 @@ def test_an_interrupted_search_keeps_what_it_has(make: Make, number: signal.Sign
     assert "0 measurements found" not in resumed.output
 
 
+def test_a_killed_search_goes_on_to_the_same_plan(make: Make) -> None:
+    """SIGKILL in the middle of the measurements, then another number of threads."""
+    quantizer = make()
+    asked = ("--target-bpw", "4.4", "--type-set", "iq3_xxs,iq3_s,iq4_xs,q4_K,q6_K")
+    state = quantizer.folder / "measured.state"
+    command = (
+        *(quantizer.binary, "--imatrix", "imatrix.gguf", *asked, "--measure-all"),
+        *("--state-file", state, "--plan-only", "model.gguf", "1"),
+    )
+    with subprocess.Popen(command, cwd=quantizer.folder, stderr=subprocess.PIPE) as child:
+        assert child.stderr is not None
+        for line in child.stderr:
+            if b"progress" in line and b" 0.0 %" not in line:
+                break
+        child.kill()
+    assert child.returncode == -signal.SIGKILL
+    saved = state.read_bytes().count(b"\nrho ")
+
+    resumed = quantizer.plan(*asked, "--measure-all", "--state-file", state, threads=3)
+    whole = quantizer.plan(*asked, "--measure-all", threads=1)
+
+    assert without_counts(resumed) == without_counts(whole)
+    assert resumed["reused"] >= saved > 0
+    assert resumed["measured"] == whole["measured"] - resumed["reused"] > 0
+
+
 def test_pins_are_kept_and_charged(make: Make) -> None:
     plan = make().plan(
         *("--target-bpw", "6", "--tensor-type", "ffn_down=q6_K", "--output-tensor-type", "q8_0"),
@@ -390,9 +282,9 @@ def test_a_given_divergence_is_taken_for_its_type(make: Make) -> None:
 
     tensor = next(each for each in plan["tensors"] if each["name"] == "blk.0.ffn_up.weight")
     errors = {point["type"]: point["error"] for point in tensor["curve"]}
-    rho = {point["type"]: point["rho"] for point in tensor["curve"]}
+    rhos = {point["type"]: point["rho"] for point in tensor["curve"]}
     assert errors["q4_K"] == 0.25
-    assert errors["q6_K"] == pytest.approx(0.1 * rho["q6_K"])
+    assert errors["q6_K"] == pytest.approx(0.1 * rhos["q6_K"])
 
 
 def test_rho_is_the_relative_energy_of_the_output_error(make: Make) -> None:
@@ -411,20 +303,14 @@ def test_rho_is_the_relative_energy_of_the_output_error(make: Make) -> None:
     )
     assert ran.code == 0, ran.output
 
-    before, after = (_values(quantizer.folder / each, name) for each in ("model.gguf", "q.gguf"))
-    energies = _values(quantizer.imatrix, f"{name}.in_sum2").ravel() / 100
+    before, after = (values(quantizer.folder / each, name) for each in ("model.gguf", "q.gguf"))
+    energies = values(quantizer.imatrix, f"{name}.in_sum2").ravel() / 100
     energies = np.minimum(energies, 3 * np.sort(energies)[(len(energies) - 1) * 99 // 100])
     expected = (((after - before) ** 2) @ energies).sum() / ((before**2) @ energies).sum()
 
     tensor = next(each for each in plan["tensors"] if each["name"] == name)
     point = next(each for each in tensor["curve"] if each["type"] == "q4_K")
     assert point["rho"] == pytest.approx(expected, rel=1e-4)
-
-
-def _values(path: Path, name: str) -> Floats:
-    tensor = next(each for each in GGUFReader(path).tensors if each.name == name)
-    values = dequantize(tensor.data, tensor.tensor_type)
-    return np.asarray(values.reshape([int(size) for size in reversed(tensor.shape)]), np.float32)
 
 
 def test_experts_count_by_use_and_unused_ones_not_at_all(make: Make) -> None:
@@ -439,9 +325,9 @@ def test_experts_count_by_use_and_unused_ones_not_at_all(make: Make) -> None:
         entries[name].squares[3] = 0
 
     quantizer = make(EXPERTS, easy, unused)
-    ignored = _rho(quantizer.plan("--target-bpw", "5"), name)
+    ignored = rho(quantizer.plan("--target-bpw", "5"), name)
     write_imatrix(EXPERTS, quantizer.imatrix, entries=None)
-    counted = _rho(quantizer.plan("--target-bpw", "5"), name)
+    counted = rho(quantizer.plan("--target-bpw", "5"), name)
 
     assert counted["q4_K"] < 0.9 * ignored["q4_K"]
 
@@ -460,11 +346,6 @@ def test_experts_of_which_none_was_used_count_alike(make: Make) -> None:
 
     assert ran.code == 0, ran.output
     assert "saw no token in any expert" in ran.output
-
-
-def _rho(plan: Plan, name: str) -> dict[str, float]:
-    tensor = next(each for each in plan["tensors"] if each["name"] == name)
-    return {point["type"]: point["rho"] for point in tensor["curve"]}
 
 
 def test_without_an_imatrix_no_type_is_chosen_that_needs_one(make: Make) -> None:
@@ -490,8 +371,8 @@ def test_a_missing_entry_is_said_and_narrows_the_choice(make: Make) -> None:
     assert ran.code == 0, ran.output
     assert "no imatrix entry for 1 of 16 tensors (first: blk.0.attn_q.weight)" in ran.output
     plan = json.loads((quantizer.folder / "plan.json").read_text(encoding="utf-8"))
-    assert "iq2_s" not in _rho(plan, "blk.0.attn_q.weight")
-    assert "iq2_s" in _rho(plan, "blk.0.attn_k.weight")
+    assert "iq2_s" not in rho(plan, "blk.0.attn_q.weight")
+    assert "iq2_s" in rho(plan, "blk.0.attn_k.weight")
 
 
 def test_an_entry_of_another_shape_is_refused(make: Make) -> None:
@@ -507,7 +388,7 @@ def test_an_entry_of_another_shape_is_refused(make: Make) -> None:
 def test_rows_that_few_types_fit(make: Make) -> None:
     """ffn_down has rows of 288 = 9 * 32 values, and rows of 272 fit no type at all."""
     plan = make(TinyLlama(n_layers=1, n_ff=288)).plan("--target-bpw", "7")
-    offered = set(_rho(plan, "blk.0.ffn_down.weight"))
+    offered = set(rho(plan, "blk.0.ffn_down.weight"))
     assert offered == {"q8_0", "f16"}
 
     plan = make(TinyLlama(n_layers=1, n_ff=272)).plan("--target-bpw", "10")
@@ -524,7 +405,7 @@ def test_a_type_set_that_fits_no_row_is_widened(make: Make) -> None:
     assert ran.code == 0, ran.output
     assert "the type set has no type that fits 1 tensor(s)" in ran.output
     plan = json.loads((quantizer.folder / "plan.json").read_text(encoding="utf-8"))
-    assert {"q4_0", "q5_0", "q8_0"} <= set(_rho(plan, "blk.0.ffn_down.weight"))
+    assert {"q4_0", "q5_0", "q8_0"} <= set(rho(plan, "blk.0.ffn_down.weight"))
 
 
 def test_zeros_take_the_smallest_type(make: Make) -> None:
@@ -535,8 +416,8 @@ def test_zeros_take_the_smallest_type(make: Make) -> None:
     plan = make(change=empty).plan("--target-bpw", "5")
 
     assert types(plan)["blk.0.ffn_up.weight"] == "q3_K"
-    assert set(_rho(plan, "blk.0.ffn_up.weight").values()) == {0.0}
-    assert 0 < _rho(plan, "blk.1.ffn_up.weight")["q4_K"] < 0.1
+    assert set(rho(plan, "blk.0.ffn_up.weight").values()) == {0.0}
+    assert 0 < rho(plan, "blk.1.ffn_up.weight")["q4_K"] < 0.1
 
 
 def test_a_value_that_is_not_finite_is_named(make: Make) -> None:
