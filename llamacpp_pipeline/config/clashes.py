@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from llamacpp_pipeline.config.clash import Clash
 from llamacpp_pipeline.config.spelling import did_you_mean
+from llamacpp_pipeline.config.task_sets import set_clashes
 from llamacpp_pipeline.stages.quant_types import FTYPES_NEEDING_IMATRIX
 
 if TYPE_CHECKING:
     from llamacpp_pipeline.config.schema import CalibrationText, PipelineConfig
 
 RESERVED = "reference"  # the label of the unquantized GGUF's own steps
-
-
-@dataclass(frozen=True, kw_only=True)
-class Clash:
-    """Values that are right by themselves and wrong together."""
-
-    path: tuple[str | int, ...]
-    message: str
 
 
 class ClashError(ValueError):
@@ -38,6 +31,7 @@ def clashes_in(config: PipelineConfig) -> Iterator[Clash]:
     yield from missing_imatrix_clashes(config)
     yield from reference_clashes(config)
     yield from comparison_clashes(config)
+    yield from set_clashes(config)
 
 
 def imatrix_clashes(config: PipelineConfig) -> Iterator[Clash]:

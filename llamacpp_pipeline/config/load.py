@@ -25,7 +25,7 @@ PATHS = {
     "toolchain.path": "folder",
     "card.template": "file",
 }
-LISTS = ("calibration.texts", "references")  # of whose items each may have a `path`
+LISTS = ("calibration.texts", "references", "datasets")  # of whose items each may have a `path`
 CARD_OF_ANOTHER = {"title": None, "base_model": None, "license": None}
 
 

@@ -5,45 +5,17 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt, StringConstraints, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from llamacpp_pipeline.config.clashes import ClashError, clashes_in
+from llamacpp_pipeline.config.datasets import DatasetConfig, TasksConfig
+from llamacpp_pipeline.config.hub_file import FileStem, HubFile, RepoId, Sha256
 from llamacpp_pipeline.stages.base import Frozen, Placement
 from llamacpp_pipeline.stages.bench import BenchParams
 from llamacpp_pipeline.stages.imatrix import ImatrixParams
 from llamacpp_pipeline.stages.imatrix_merge import MOST_PARTS
 from llamacpp_pipeline.stages.perplexity import PerplexityParams
 from llamacpp_pipeline.stages.quantize import QuantizeParams
-
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-FileStem = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
-RepoId = Annotated[str, StringConstraints(pattern=r"^[\w.-]+(/[\w.-]+)?$")]
-
-
-class HubFile(Frozen):
-    """One file of a Hub repository."""
-
-    repo: RepoId
-    repo_type: Literal["model", "dataset"] = "model"
-    revision: str = "main"
-    file: str
-    member: str | None = None  # a file inside it, where it is a zip archive
-    sha256: Sha256 | None = None
-
-    @model_validator(mode="after")
-    def member_of_a_zip(self) -> HubFile:
-        if self.member is not None and not self.file.lower().endswith(".zip"):
-            message = f"`member` names a file inside a .zip, which {self.file} is not"
-            raise ValueError(message)
-        return self
-
-    @property
-    def unpacked(self) -> str:
-        """The file wanted, as it lies in the folder that fetch leaves."""
-        if self.member is None:
-            return self.file
-        folder, slash, _ = self.file.rpartition("/")
-        return f"{folder}{slash}{self.member.rpartition('/')[2]}"
 
 
 class ModelConfig(Frozen):
@@ -261,6 +233,8 @@ class PipelineConfig(Frozen):
     imatrix: GivenImatrix | None = None  # or use this one
     variants: Annotated[tuple[VariantConfig, ...], Field(min_length=1)]
     references: tuple[ReferenceConfig, ...] = ()
+    tasks: TasksConfig | None = None  # evaluation sets to score every file on
+    datasets: tuple[DatasetConfig, ...] = ()  # sets of one's own, local copies of known ones
     bench: BenchParams | None = BenchParams()
     placement: Placement = Placement()
     toolchain: ToolchainConfig = ToolchainConfig()

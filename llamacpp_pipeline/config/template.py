@@ -37,6 +37,7 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
         "repo": "bartowski/Qwen_Qwen3.5-9B-GGUF",
         "file": "Qwen_Qwen3.5-9B-Q4_K_M.gguf",
     },
+    "datasets": {"name": "mine", "path": "mine.jsonl", "layout": "task", "n_tasks": 200},
     "card.compare": {"variant": "Q4_K_M-selective", "against": "Q4_K_M"},
 }
 

@@ -100,6 +100,12 @@ def paragraphs(part: Part) -> frozenset[str]:
     )
 
 
+@cache
+def evaluation_entries() -> tuple[_Entry, ...]:
+    """Return the texts of the evaluation part one by one, each with the line that declares it."""
+    return tuple(entry for document in _documents("evaluation") for entry in document)
+
+
 def part_of(name: str) -> Part:
     """Return the part to which the document of this name belongs, in every Python version."""
     place = int(_digest(name)[:8], 16) % 1000

@@ -7,10 +7,12 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
+from llamacpp_pipeline.config.hub_file import HubFile
 from llamacpp_pipeline.config.load import LoadedConfig
-from llamacpp_pipeline.config.schema import CorpusConfig, HubFile
+from llamacpp_pipeline.config.schema import CorpusConfig
 from llamacpp_pipeline.demo import MODEL_DIR
 from llamacpp_pipeline.demo import text as demo
+from llamacpp_pipeline.engine.datasets import resolved_datasets
 from llamacpp_pipeline.engine.digests import Digests, sha256_of, write_atomically
 from llamacpp_pipeline.engine.leaves import leaf_from_file, leaf_from_folder
 from llamacpp_pipeline.plan.sources import HubCommit, ModelHints, Source, Sources
@@ -53,6 +55,7 @@ class Resolver:
                 self.file(f"references.{at}.path") if given.hub is None else self.hub(given.hub)
                 for at, given in enumerate(config.references)
             ),
+            datasets=resolved_datasets(self),
         )
 
     def model(self) -> Source:

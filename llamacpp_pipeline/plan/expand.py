@@ -6,9 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from llamacpp_pipeline.config.schema import HubFile, PipelineConfig, VariantConfig
+from llamacpp_pipeline.config.hub_file import HubFile
+from llamacpp_pipeline.config.schema import PipelineConfig, VariantConfig
 from llamacpp_pipeline.datasets.imatrix_weights import smallest
 from llamacpp_pipeline.plan.calibration import IMATRIX, Text, refuse_one_text_for_both, texts_of
+from llamacpp_pipeline.plan.datasets import dataset_steps
 from llamacpp_pipeline.plan.order import ordered
 from llamacpp_pipeline.plan.references import ReferenceFile, references_of
 from llamacpp_pipeline.plan.sources import HubCommit, Source, Sources
@@ -17,6 +19,7 @@ from llamacpp_pipeline.stages import (
     bench,
     check_texts,
     convert,
+    dataset,
     fetch,
     imatrix,
     imatrix_check,
@@ -114,6 +117,8 @@ STAGES: Mapping[str, ToolStage[Any, Any]] = {
     "fetch-calibration": fetch.STAGE,
     "fetch-imatrix": fetch.STAGE,
     "check-texts": check_texts.STAGE,
+    "fetch-dataset": fetch.STAGE,
+    "dataset": dataset.STAGE,
     "fetch-reference": fetch.STAGE,
     "reference-file": reference_file.STAGE,
     "inspect": inspect.STAGE,
@@ -143,6 +148,7 @@ def steps_of(plan: Expansion) -> Iterator[Step]:
     yield from checks(plan)
     yield from reference(plan)
     yield from importance(plan)
+    yield from dataset_steps(plan)
     yield from measurements(plan, "reference", REFERENCE)
     for variant in plan.config.variants:
         yield quantization(plan, variant)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llamacpp_pipeline.config.schema import HubFile, PipelineConfig, ReferenceConfig
+from llamacpp_pipeline.config.hub_file import HubFile
+from llamacpp_pipeline.config.schema import PipelineConfig, ReferenceConfig
 from llamacpp_pipeline.plan.sources import Source, Sources
 from llamacpp_pipeline.plan.step import Input, Leaf, OutputRef
 

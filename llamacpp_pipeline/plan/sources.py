@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from llamacpp_pipeline.plan.step import Leaf
 from llamacpp_pipeline.stages.inspect import InspectResult
@@ -44,6 +44,7 @@ class Sources:
     calibration: tuple[Source, ...] = ()  # as many as config.calibration has texts
     imatrix: Source | None = None  # with config.imatrix
     references: tuple[Source, ...] = ()  # as many as config.references
+    datasets: Mapping[str, Source] = field(default_factory=dict)  # parts of sets, by name
     hints: ModelHints = UNKNOWN
 
 
@@ -64,5 +65,6 @@ def leaves(sources: Sources) -> Mapping[str, Leaf]:
         **{f"calibration {at + 1}": text for at, text in enumerate(sources.calibration)},
         "imatrix": sources.imatrix,
         **{f"reference {at + 1}": file for at, file in enumerate(sources.references)},
+        **{f"dataset {name}": file for name, file in sources.datasets.items()},
     }
     return {name: source for name, source in named.items() if isinstance(source, Leaf)}
