@@ -21,4 +21,5 @@ def test_no_output_is_named_like_an_input() -> None:
 def test_every_stage_counts_something_or_is_over_at_once() -> None:
     assert {name for name, stage in STAGES.items() if stage.progress is None} == {
         *("inspect", "check-texts", "merge-imatrix", "check-imatrix", "reference-file"),
+        *("dataset", "fetch-url"),
     }
