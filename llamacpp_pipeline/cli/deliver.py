@@ -12,13 +12,13 @@ from llamacpp_pipeline.engine.link import place
 from llamacpp_pipeline.engine.prepare import Prepared
 from llamacpp_pipeline.errors import PipelineError
 from llamacpp_pipeline.report.card import render_card
-from llamacpp_pipeline.report.plots import profile_name, profile_svg
+from llamacpp_pipeline.report.plots.gallery import draw_all, shown
 from llamacpp_pipeline.results.assemble import results_document
 from llamacpp_pipeline.results.document import ResultsDocument, read_results
 from llamacpp_pipeline.results.files import published_files
 from llamacpp_pipeline.results.manifest import run_manifest
 from llamacpp_pipeline.results.run import RunRecords, ToolchainFacts
-from llamacpp_pipeline.results.write import write_results, write_text
+from llamacpp_pipeline.results.write import write_results
 from llamacpp_pipeline.toolchain.binaries import Toolchain
 from llamacpp_pipeline.toolchain.series import read_series
 
@@ -56,40 +56,22 @@ def deliver(prepared: Prepared, report: RunReport, *, toolchain: Toolchain, out:
         linked(prepared, report, step=file.step, output=file.output, target=out / file.name)
         for file in published_files(run)
     )
-    card, refusal = carded(document, profile=drawn(document, out, anew=since is None))
+    draw_all(document, out, anew=since is None)
+    card, refusal = carded(document, out)
     write_results(out, document=document, manifest=manifest, card=card)
     if refusal is not None:
         raise refusal
     return Delivered(folder=out, document=document, files=files)
 
 
-def carded(document: ResultsDocument, *, profile: str | None) -> tuple[str, PipelineError | None]:
+def carded(document: ResultsDocument, out: Path | None) -> tuple[str, PipelineError | None]:
     """The card; by our own template, with the error, where the publisher's cannot be filled."""
     try:
-        return render_card(document, profile=profile), None
+        return render_card(document, pictures=shown(out)), None
     except PipelineError as error:
         plain = document.publication.model_copy(update={"template": None})
         document = document.model_copy(update={"publication": plain})
-        return render_card(document, profile=profile), error
-
-
-def drawn(document: ResultsDocument, out: Path, *, anew: bool) -> str | None:
-    """The picture of the activations in the folder, by its name; drawn where it is not there.
-
-    Raises:
-        InputError: where the folder cannot be written to.
-
-    """
-    if document.imatrix is None:
-        return None
-    path = out / profile_name(document.name)
-    if anew or not path.exists():
-        picture = profile_svg(document.imatrix)
-        if picture is None:
-            path.unlink(missing_ok=True)  # of an earlier run, with other figures
-            return None
-        write_text(path, picture)
-    return path.name
+        return render_card(document, pictures=shown(out)), error
 
 
 def unchanged_since(out: Path, document: ResultsDocument) -> datetime | None:

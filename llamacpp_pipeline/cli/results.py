@@ -8,7 +8,7 @@ import click
 
 from llamacpp_pipeline.errors import UsageError
 from llamacpp_pipeline.report.card import render_card
-from llamacpp_pipeline.report.plots import profile_name
+from llamacpp_pipeline.report.plots.gallery import draw_all, shown
 from llamacpp_pipeline.report.terminal import render_text
 from llamacpp_pipeline.results.describe import fields_markdown, schema_json
 from llamacpp_pipeline.results.document import RESULTS_NAME, document_json, read_results
@@ -45,9 +45,9 @@ def card(folder: Path | None, *, stdout: bool) -> None:
     """Write README.md in FOLDER again from its results.json (default: newest under output/)."""
     chosen = folder or newest_results(OUTPUT)
     document = read_results(chosen)
-    profile = profile_name(document.name)
-    has_picture = document.imatrix is not None and (chosen / profile).exists()
-    text = render_card(document, profile=profile if has_picture else None)
+    if not stdout:
+        draw_all(document, chosen, anew=False)
+    text = render_card(document, pictures=shown(chosen))
     if stdout:
         click.echo(text, nl=False)
         return

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
 from llamacpp_pipeline.report.card_view import view_of
+from llamacpp_pipeline.report.markdown import Markdown
+from llamacpp_pipeline.report.plots.gallery import shown
 from llamacpp_pipeline.report.template import filled
 from llamacpp_pipeline.results.document import ResultsDocument
 
@@ -16,16 +19,19 @@ FORMATS_OF_OTHERS = frozenset(
 PREFIXES_OF_OTHERS = ("base_model:", "license:", "region:", "deploy:", "dataset:")
 
 
-def render_card(document: ResultsDocument, *, profile: str | None = None) -> str:
+def render_card(
+    document: ResultsDocument, *, pictures: Mapping[str, Markdown] | None = None
+) -> str:
     """The card: front matter for the Hub, then Markdown; ends with one newline.
 
-    `profile` is the file name of the activations' picture, where one was drawn.
+    `pictures` is what stands for each picture (plots/gallery.py: shown); default: none is there.
 
     Raises:
         InputError: where the publisher's own template cannot be filled.
 
     """
-    body = filled(view_of(document, profile=profile), own=document.publication.template)
+    view = view_of(document, pictures=pictures or shown(None))
+    body = filled(view, own=document.publication.template)
     return f"{front_matter(document)}\n{body.strip()}\n"
 
 

@@ -6,13 +6,16 @@ from typing import NamedTuple
 
 from llamacpp_pipeline.report.figures import (
     ABSENT,
+    MEDIAN,
     RHO_PPL,
+    bench_count,
+    bench_size,
+    close_estimate,
     compared,
     count,
-    estimate,
     number,
-    speed_of,
-    speed_tests,
+    percentile,
+    size_column,
 )
 from llamacpp_pipeline.report.markdown import (
     Markdown,
@@ -24,13 +27,15 @@ from llamacpp_pipeline.report.markdown import (
 )
 from llamacpp_pipeline.results.document import CommandRun, ResultsDocument
 from llamacpp_pipeline.results.table import Recipe, VariantRow
-from llamacpp_pipeline.units import size_text
+from llamacpp_pipeline.stages.bench import BenchRow
 
 EMPTY = Markdown("")
 ONE_IS_ENOUGH = ("kld", "bench")  # alike for every variant but for the file's name
-QUALITY_HEAD = [
-    "File", "BPW", "Size", "PPL", RHO_PPL, "ln PPL ratio", "Mean KLD", "Same top p", "RMS Δp",
-]  # fmt: skip
+QUALITY_HEAD = ["μPPL", RHO_PPL, "μKLD", "Same Top-P"]
+TAIL_HEAD = ["Model", "ln PPL ratio", "Median KLD", "99% KLD", "99.9% KLD", "Max KLD", "RMS Δp"]
+SPEED_HEAD = ["model", "size", "params", "backend", "threads", "test", "t/s"]
+NOT_APPLICABLE = "N/A"
+HUNDRED = "100%"  # of the reference with itself
 
 
 class TitledTable(NamedTuple):
@@ -42,12 +47,32 @@ class TitledTable(NamedTuple):
 
 def quality_table(document: ResultsDocument) -> Markdown:
     """One row per GGUF; columns that nothing was measured for are left out."""
-    rows = [_quality_cells(row) for row in document.rows()]
-    used = [
-        index for index in range(len(QUALITY_HEAD)) if any(cells[index] != ABSENT for cells in rows)
+    rows = document.rows()
+    unit, sizes = size_column([row.size.file_bytes for row in rows])
+    head = ["Model", "BPW", f"Size ({unit})", *QUALITY_HEAD]
+    cells = [
+        [row_name(row), number(row.size.bpw, digits=4), size, *_quality_cells(row)]
+        for row, size in zip(rows, sizes, strict=True)
     ]
-    head = [QUALITY_HEAD[index] for index in used]
-    return table(head, [[cells[index] for index in used] for cells in rows])
+    return _without_unused(head, cells, unused=(ABSENT, NOT_APPLICABLE, HUNDRED))
+
+
+def tail_table(document: ResultsDocument) -> Markdown:
+    """What the quality table leaves out: the rare large misses, and probabilities."""
+    rows = [
+        [
+            row_name(row),
+            close_estimate(kld.ln_ppl_ratio, digits=6),
+            percentile(kld, MEDIAN),
+            percentile(kld, "99.0"),
+            percentile(kld, "99.9"),
+            number(kld.max_kld, digits=6),
+            close_estimate(kld.rms_delta_p, digits=3),
+        ]
+        for row in document.rows()
+        if (kld := row.quality) is not None
+    ]
+    return table(TAIL_HEAD, rows) if rows else EMPTY
 
 
 def percentile_tables(document: ResultsDocument) -> list[TitledTable]:
@@ -66,14 +91,23 @@ def percentile_tables(document: ResultsDocument) -> list[TitledTable]:
 
 
 def speed_table(document: ResultsDocument) -> Markdown:
-    """Tokens per second of each file in each test."""
-    tests = speed_tests(document)
+    """Tokens per second of each file in each test, as llama-bench's own tables are made."""
+    under = document.speed
     rows = [
-        [_name(row), *(_speed_cell(row, test) for test in tests)]
+        [
+            row_name(row),
+            bench_size(row.size.tensor_bytes),
+            bench_count(row.size.n_elements),
+            escaped(under.backends),
+            str(under.n_threads),
+            escaped(one.test),
+            _speed(one),
+        ]
         for row in document.rows()
-        if row.speed
+        for one in row.speed
+        if under is not None
     ]
-    return table(["File", *map(escaped, tests)], rows) if rows else EMPTY
+    return table(SPEED_HEAD, rows) if rows else EMPTY
 
 
 def override_table(document: ResultsDocument) -> Markdown:
@@ -130,38 +164,36 @@ def _title(row: VariantRow, ftypes: list[str]) -> str:
     return row.recipe.ftype if row.recipe is not None and alone else row.label
 
 
+def row_name(row: VariantRow) -> Markdown:
+    """What a file is called in tables: its name without the ending, and whose it is."""
+    stem = row.file.removesuffix(".gguf")
+    of_another = row.kind == "other" and row.label not in stem
+    return escaped(f"{stem} ({row.label})" if of_another else stem)
+
+
 def _quality_cells(row: VariantRow) -> list[str]:
-    quality = row.quality
-    size = [number(row.size.bpw, digits=4), size_text(row.size.file_bytes)]
-    ppl = estimate(row.ppl, digits=6)
+    quality, ppl = row.quality, close_estimate(row.ppl, digits=6)
+    if row.kind == "reference":
+        return [ppl, HUNDRED, NOT_APPLICABLE, NOT_APPLICABLE]
     if quality is None:
-        return [_name(row), *size, ppl, *[ABSENT] * 5]
+        return [ppl, *[ABSENT] * 3]
     return [
-        _name(row),
-        *size,
         ppl,
-        number(quality.ppl_correlation, digits=2, unit=" %"),
-        estimate(quality.ln_ppl_ratio, digits=6),
-        estimate(quality.mean_kld, digits=6),
-        estimate(quality.same_top_p, digits=3, unit=" %"),
-        estimate(quality.rms_delta_p, digits=3, unit=" %"),
+        number(quality.ppl_correlation, digits=2, unit="%"),
+        close_estimate(quality.mean_kld, digits=6),
+        close_estimate(quality.same_top_p, digits=3),
     ]
 
 
-def _name(row: VariantRow) -> Markdown:
-    if row.published:
-        return cell_code(row.file)
-    what = "another publisher's" if row.kind == "other" else row.kind
-    return Markdown(f"{escaped(row.label)} ({what})")
+def _without_unused(head: list[str], rows: list[list[str]], *, unused: tuple[str, ...]) -> Markdown:
+    used = [at for at in range(len(head)) if any(cells[at] not in unused for cells in rows)]
+    return table([head[at] for at in used], [[cells[at] for at in used] for cells in rows])
 
 
-def _speed_cell(row: VariantRow, test: str) -> str:
-    found = speed_of(row, test)
-    if found is None:
-        return ABSENT
-    if len(found.samples) == 1:  # no deviation to speak of
-        return number(found.tokens_per_second.value, digits=2)
-    return estimate(found.tokens_per_second, digits=2)
+def _speed(one: BenchRow) -> str:
+    if len(one.samples) == 1:  # no deviation to speak of
+        return number(one.tokens_per_second.value, digits=2)
+    return close_estimate(one.tokens_per_second, digits=2)
 
 
 def _override_cells(recipe: Recipe) -> list[list[str]]:

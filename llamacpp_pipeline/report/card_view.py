@@ -15,6 +15,7 @@ from llamacpp_pipeline.report.card_tables import (
     percentile_tables,
     quality_table,
     speed_table,
+    tail_table,
     worst_weights,
 )
 from llamacpp_pipeline.report.figures import digest, estimate
@@ -25,7 +26,7 @@ from llamacpp_pipeline.results.document import ResultsDocument
 COMMIT = re.compile(r"[0-9a-f]{7,40}")  # a user's own checkout may have none
 
 
-def view_of(document: ResultsDocument, *, profile: str | None = None) -> dict[str, object]:
+def view_of(document: ResultsDocument, *, pictures: Mapping[str, Markdown]) -> dict[str, object]:
     """Every name that a template can use."""
     return {
         "document": document,
@@ -33,7 +34,7 @@ def view_of(document: ResultsDocument, *, profile: str | None = None) -> dict[st
         "under": document.conditions,
         "publication": document.publication,
         "weights": document.weights,
-        "profile": Markdown(profile or ""),
+        "pictures": pictures,
         **{name: made(document) for name, made in VALUES.items()},
     }
 
@@ -74,6 +75,7 @@ VALUES: Mapping[str, Callable[[ResultsDocument], object]] = {
     "quality": quality_table,
     "repeated": lambda d: d.speed is not None and d.speed.repetitions > 1,
     "speed": speed_table,
+    "tail": tail_table,
     "speed_machine": speed_machine,
     "worst_weights": worst_weights,
 }

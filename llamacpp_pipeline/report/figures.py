@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from llamacpp_pipeline.results.document import ComparisonRef, ResultsDocument
 from llamacpp_pipeline.results.table import VariantRow
 from llamacpp_pipeline.stages.bench import BenchRow
@@ -14,6 +16,7 @@ HIGH_PERCENTILES = ("99.9", "99.0", "95.0", "90.0")
 MEDIAN = "50.0"
 LOW_PERCENTILES = ("10.0", "5.0", "1.0", "0.1")
 SHORT_DIGEST = 12
+UNITS = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 
 
 def number(value: float | None, *, digits: int, unit: str = "") -> str:
@@ -32,6 +35,31 @@ def estimate(value: Estimate | None, *, digits: int, unit: str = "") -> str:
         return number(value.value, digits=digits, unit=unit)
     error = number(value.stderr, digits=digits)
     return f"{number(value.value, digits=digits)} ± {error}{unit}"
+
+
+def close_estimate(value: Estimate | None, *, digits: int) -> str:
+    """The same as such tables are published: `7.740724 ±0.051440`."""
+    return estimate(value, digits=digits).replace("± ", "±")
+
+
+def size_column(sizes: Sequence[int]) -> tuple[str, list[str]]:
+    """A unit for a column of bytes, and each size in it with two digits that count: `5.2`."""
+    factor, unit = next((one for one in UNITS if max(sizes, default=0) >= one[0]), (1, "B"))
+    return unit, [f"{float(f'{size / factor:.2g}'):.1f}" for size in sizes]
+
+
+def bench_size(size_bytes: int) -> str:
+    """A size as llama-bench's own tables have it: `5.23 GiB`, `8.33 MiB`."""
+    factor, unit = UNITS[0] if size_bytes >= UNITS[0][0] else UNITS[1]
+    return f"{size_bytes / factor:.2f} {unit}"
+
+
+def bench_count(n_elements: int) -> str:
+    """A number of weights as llama-bench's own tables have it: `8.95 B`, `2.53 M`."""
+    billion = 10**9
+    if n_elements >= billion:
+        return f"{n_elements / billion:.2f} B"
+    return f"{n_elements / 10**6:.2f} M"
 
 
 def count(value: int) -> str:

@@ -65,9 +65,19 @@ def write_text(path: Path, text: str) -> Path:
         InputError: where that cannot be done; nothing half-written is left.
 
     """
+    return write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> Path:
+    """Write bytes under a temporary name beside `path`, then put them in its place.
+
+    Raises:
+        InputError: where that cannot be done; nothing half-written is left.
+
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path, text.encode())
+        _replace(path, content)
     except OSError as error:
         raise InputError(
             f"{path}: cannot be written ({error.strerror})",

@@ -1,7 +1,9 @@
-"""The picture of the activations: matplotlib starts a process of its own to look for fonts."""
+"""The pictures: matplotlib starts a process of its own to look for fonts."""
 
 from __future__ import annotations
 
+import csv
+import io
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from importlib import util
@@ -9,23 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from llamacpp_pipeline.cli.deliver import drawn
-from llamacpp_pipeline.report import plots
-from llamacpp_pipeline.report.plots import profile_svg
-from llamacpp_pipeline.results.assemble import results_document
+from llamacpp_pipeline.report.plots import gallery, pictures
+from llamacpp_pipeline.report.plots.gallery import draw_all, shown
+from llamacpp_pipeline.report.plots.pictures import PICTURES, Picture, can_draw, files_of
+from llamacpp_pipeline.report.plots.table import PlotTable
 from llamacpp_pipeline.results.document import ResultsDocument
-from llamacpp_pipeline.results.imatrix import ImatrixFacts
-from tests.unit.results.sample import (
-    NOBODY,
-    imatrix_of,
-    sample_run,
-    statistics_of,
-    with_result,
-)
+from tests.unit.report.published import quality_document
 
 needs_matplotlib = pytest.mark.skipif(
-    not plots.can_draw(), reason="matplotlib is not installed (the extra `plots`)"
+    not can_draw(), reason="matplotlib is not installed (the extra `plots`)"
 )
+EACH = pytest.mark.parametrize("picture", PICTURES, ids=lambda picture: picture.name)
+PNG = b"\x89PNG\r\n\x1a\n"
 
 
 @pytest.fixture(autouse=True)
@@ -36,74 +33,141 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-def document(*, means: bool = True) -> ResultsDocument:
-    run = with_result(sample_run(), "imatrix", statistics=statistics_of(imatrix_of(means=means)))
-    return results_document(run, redactor=NOBODY)
+@pytest.fixture(scope="module")
+def document() -> ResultsDocument:
+    """The figures of a published card: thirteen files, three of them of others."""
+    return quality_document("target-bpw-qwen3.5-9b")
 
 
-def facts(*, means: bool = True) -> ImatrixFacts:
-    found = document(means=means).imatrix
-    assert found is not None
-    return found
+def table_of(picture: Picture, document: ResultsDocument) -> PlotTable:
+    table = picture.table(document)
+    assert table is not None
+    return table
 
 
-def texts(svg: str) -> list[str]:
+@pytest.fixture(scope="module")
+def drawn(document: ResultsDocument) -> dict[str, dict[str, bytes]]:
+    """All files of all pictures."""
+    return {one.name: dict(files_of(one, table_of(one, document))) for one in PICTURES}
+
+
+def texts(svg: bytes) -> list[str]:
     root = ET.fromstring(svg)  # noqa: S314  our own
     return [e.text for e in root.iter("{http://www.w3.org/2000/svg}text") if e.text]
 
 
 @needs_matplotlib
-def test_the_same_results_give_the_same_bytes() -> None:
-    first, second = profile_svg(facts()), profile_svg(facts())
+@EACH
+def test_the_same_results_give_the_same_bytes(
+    picture: Picture, document: ResultsDocument, drawn: dict[str, dict[str, bytes]]
+) -> None:
+    table = table_of(picture, document)
+    first, second = drawn[picture.name], dict(files_of(picture, table))
 
     assert first == second
-    assert first is not None
-    assert str(Path.home()) not in first
+    assert len(first) == 5
+    assert all(str(Path.home()).encode() not in content for content in first.values())
+    assert all(content.startswith(PNG) for name, content in first.items() if name.endswith("png"))
+    assert first[f"{picture.name}.png"] != first[f"{picture.name}-dark.png"]
 
 
 @needs_matplotlib
-@pytest.mark.parametrize("means", [True, False])
-def test_it_shows_what_is_known(*, means: bool) -> None:
-    svg = profile_svg(facts(means=means))
+@EACH
+def test_every_name_in_the_data_is_on_the_picture(
+    picture: Picture, document: ResultsDocument, drawn: dict[str, dict[str, bytes]]
+) -> None:
+    table = table_of(picture, document)
+    words = texts(drawn[picture.name][f"{picture.name}.svg"])
 
-    assert svg is not None
-    words = texts(svg)
-    assert {"layer", "tensor", "E[x²]"} <= set(words)
-    assert ("E[x]" in words) is means
+    if "label" in table.columns:
+        assert set(table.texts("label")) <= set(words)
+    assert not any("$" in word or "nan" in word.lower() for word in words)
 
 
 @needs_matplotlib
-def test_the_users_own_style_does_not_change_it() -> None:
+def test_a_name_cannot_be_markup_of_the_picture(document: ResultsDocument) -> None:
+    evil = "</text><script>$x^2$</script>"
+    rows = (document.variants[0].model_copy(update={"label": evil}), *document.variants[1:])
+    other = document.model_copy(update={"variants": rows})
+    picture = PICTURES[0]
+
+    svg = dict(files_of(picture, table_of(picture, other)))["kld-size.svg"]
+
+    assert b"<script" not in svg
+    assert any(word.startswith("</text><script>$x^2$") for word in texts(svg))
+
+
+@needs_matplotlib
+def test_the_users_own_style_does_not_change_it(
+    document: ResultsDocument, drawn: dict[str, dict[str, bytes]]
+) -> None:
     import matplotlib as mpl  # noqa: PLC0415  optional
 
-    before = profile_svg(facts())
+    picture = PICTURES[0]
+    before = drawn[picture.name]
     with mpl.rc_context({"lines.linewidth": 9, "axes.facecolor": "black"}):
-        assert profile_svg(facts()) == before
+        assert dict(files_of(picture, table_of(picture, document))) == before
         assert mpl.rcParams["lines.linewidth"] == 9
 
 
 @needs_matplotlib
-def test_it_is_drawn_anew_only_for_new_results(tmp_path: Path) -> None:
-    path = tmp_path / "Tiny-imatrix.svg"
-
-    assert drawn(document(), tmp_path, anew=True) == path.name
-    path.write_text("kept")
-    assert drawn(document(), tmp_path, anew=False) == path.name
-    assert path.read_text() == "kept"
-    assert drawn(document(), tmp_path, anew=True) == path.name
-    assert path.read_text() != "kept"
-
-
-def test_without_matplotlib_there_is_no_picture_and_no_old_one_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_they_are_drawn_anew_only_for_new_results(
+    document: ResultsDocument, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "Tiny-imatrix.svg").write_text("of other figures")
-    monkeypatch.setattr(plots, "find_spec", lambda name: None if name else util.find_spec(name))
+    monkeypatch.setattr(gallery, "PICTURES", PICTURES[:1])
+    svg = tmp_path / "plots" / "kld-size.svg"
 
-    assert profile_svg(facts()) is None
-    assert drawn(document(), tmp_path, anew=True) is None
-    assert list(tmp_path.iterdir()) == []
+    draw_all(document, tmp_path, anew=True)
+    svg.write_text("kept")
+    draw_all(document, tmp_path, anew=False)
+    assert svg.read_text() == "kept"
+    (tmp_path / "plots" / "kld-size-dark.png").unlink()
+    draw_all(document, tmp_path, anew=False)
+    assert svg.read_text() != "kept"
+    assert shown(tmp_path)["kld-size"].startswith("<picture>")
 
 
-def test_nothing_to_draw_is_no_picture() -> None:
-    assert profile_svg(facts().model_copy(update={"layer_h_diag": ()})) is None
+@EACH
+def test_the_csv_has_every_figure(picture: Picture, document: ResultsDocument) -> None:
+    table = table_of(picture, document)
+    head, *rows = csv.reader(io.StringIO(table.csv()))
+
+    assert tuple(head) == table.columns
+    assert len(rows) == len(table.rows) > 0
+    for written, row in zip(rows, table.rows, strict=True):
+        for text, cell in zip(written, row, strict=True):
+            if isinstance(cell, float):
+                assert float(text) == cell
+
+
+def test_without_matplotlib_there_are_figures_only_and_no_old_picture_stays(
+    document: ResultsDocument, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "plots"
+    folder.mkdir()
+    (folder / "kld-size.png").write_text("of other figures")
+    (folder / "mine.png").write_text("of the publisher")
+    monkeypatch.setattr(pictures, "find_spec", lambda name: None if name else util.find_spec(name))
+
+    draw_all(document, tmp_path, anew=True)
+
+    names = {f"{picture.name}.csv" for picture in PICTURES if picture.table(document)}
+    assert {path.name for path in folder.iterdir()} == names | {"mine.png"}
+    assert set(shown(tmp_path).values()) == {""}
+
+
+def test_what_was_not_measured_has_no_picture(document: ResultsDocument, tmp_path: Path) -> None:
+    bare = document.model_copy(
+        update={
+            "variants": tuple(
+                row.model_copy(update={"quality": None, "speed": ()}) for row in document.variants
+            ),
+            "references": (),
+            "reference": document.reference.model_copy(update={"speed": ()}),
+            "imatrix": None,
+        }
+    )
+
+    draw_all(bare, tmp_path, anew=True)
+
+    assert not (tmp_path / "plots").exists()

@@ -14,7 +14,7 @@ import pytest
 from llamacpp_pipeline.datasets import imatrix_file
 from llamacpp_pipeline.datasets.imatrix_file import Imatrix
 from llamacpp_pipeline.demo import demo_text
-from llamacpp_pipeline.report.plots import can_draw
+from llamacpp_pipeline.report.plots.pictures import can_draw
 from llamacpp_pipeline.toolchain.binaries import Toolchain
 from tests.tools.test_pipeline import PROGRAM, Place, by_hand
 
@@ -121,8 +121,8 @@ def test_results_and_card_tell_what_it_was_made_from(place: Place) -> None:
     assert max(one["normalised"] for one in results["imatrix"]["layer_h_diag"]) == 1
     assert "each token counted 3 times" in card
     assert "## Activations" in card
-    assert (place.out / "small-imatrix.svg").exists() is can_draw()
-    assert ("(small-imatrix.svg)" in card) is can_draw()
+    assert (place.out / "plots" / "activations.svg").exists() is can_draw()
+    assert ("(plots/activations.svg)" in card) is can_draw()
 
 
 def test_the_tools_statistics_are_kept_beside_each_imatrix(place: Place) -> None:

@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 
 from llamacpp_pipeline.engine.journal import NAME, read_journal
-from llamacpp_pipeline.report.plots import can_draw
 from llamacpp_pipeline.toolchain.binaries import Toolchain
 
 pytestmark = [pytest.mark.tools, pytest.mark.timeout(600)]
@@ -97,8 +96,8 @@ def test_the_folder_could_be_uploaded(done: Place) -> None:
     names = {file.name for file in done.out.iterdir()}
 
     ggufs = {f"small-{v}.gguf" for v in ("Q8_0", "Q4_K_M", "Q4_K_M-selective", "imatrix")}
-    picture = {"small-imatrix.svg"} if can_draw() else set()
-    assert names == ggufs | picture | {"README.md", "manifest.json", "results.json", NAME}
+    assert names == ggufs | {"plots", "README.md", "manifest.json", "results.json", NAME}
+    assert (done.out / "plots" / "kld-size.csv").read_text().count("\n") == 4
     for name in ("README.md", "manifest.json", "results.json", NAME):
         text = (done.out / name).read_text()
         assert str(done.folder) not in text

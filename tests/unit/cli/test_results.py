@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from click.testing import CliRunner
 from llamacpp_pipeline.cli.results import card, newest_results, results
 from llamacpp_pipeline.errors import InputError, UsageError
 from llamacpp_pipeline.report.card import render_card
+from llamacpp_pipeline.report.plots import pictures
 from llamacpp_pipeline.report.terminal import render_text
 from llamacpp_pipeline.results.assemble import results_document
 from llamacpp_pipeline.results.document import ResultsDocument, document_json
@@ -26,6 +28,8 @@ def document() -> ResultsDocument:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """output/Tiny with results, and an older output/Old beside it."""
     monkeypatch.chdir(tmp_path)
+    # matplotlib starts a process to look for fonts; its pictures are tested in tests/process
+    monkeypatch.setattr(pictures, "find_spec", lambda name: None if name else find_spec(name))
     for age, name in enumerate(("Tiny", "Old")):
         path = Path("output") / name / "results.json"
         path.parent.mkdir(parents=True)
@@ -62,6 +66,7 @@ def test_card_is_written_again_and_its_path_printed(folder: Path) -> None:
 
     assert shown.stdout == f"{folder / 'README.md'}\n"
     assert (folder / "README.md").read_text(encoding="utf-8") == render_card(document())
+    assert (folder / "plots" / "kld-size.csv").read_text().startswith("label,kind,file_bytes")
 
 
 def test_card_on_stdout_leaves_the_file_alone(folder: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from llamacpp_pipeline.datasets.imatrix_statistics import statistics
 from llamacpp_pipeline.report.activations import layer_table
 from llamacpp_pipeline.report.card import render_card
+from llamacpp_pipeline.report.plots.gallery import shown
 from llamacpp_pipeline.report.terminal import render_text
 from llamacpp_pipeline.results.assemble import results_document
 from llamacpp_pipeline.results.document import ResultsDocument
@@ -16,7 +18,7 @@ from llamacpp_pipeline.stages.imatrix_facts import facts_of
 from tests.unit.results.sample import NOBODY, imatrix_of, sample_run, statistics_of, with_result
 from tests.unit.results.test_imatrix import GIVEN, SEVERAL
 
-PICTURE = "![H_diag and similarity to the layer before, by layer](Tiny-imatrix.svg)"
+PICTURE = '<img alt="Energy of the activations'
 
 
 def document_of(run: RunRecords) -> ResultsDocument:
@@ -63,11 +65,17 @@ def test_without_rows_there_is_no_table() -> None:
     assert layer_table(facts_of_run(empty)) == ""
 
 
-def test_the_picture_is_shown_where_one_was_drawn() -> None:
+def test_the_picture_is_shown_where_one_was_drawn(tmp_path: Path) -> None:
     document = document_of(sample_run())
 
-    assert PICTURE in render_card(document, profile="Tiny-imatrix.svg")
-    assert "![" not in render_card(document)
+    for name in ("activations.svg", "activations.png", "activations-dark.svg"):
+        (tmp_path / "plots").mkdir(exist_ok=True)
+        (tmp_path / "plots" / name).touch()
+    assert PICTURE not in render_card(document, pictures=shown(tmp_path))  # one is missing
+    (tmp_path / "plots" / "activations-dark.png").touch()
+
+    assert PICTURE in render_card(document, pictures=shown(tmp_path))
+    assert PICTURE not in render_card(document)
 
 
 def test_what_is_missing_is_on_the_card_and_on_the_terminal() -> None:

@@ -90,6 +90,6 @@ def test_what_a_template_cannot_print_is_an_error_that_loses_nothing(
 
     with pytest.raises(InputError, match=message):
         render_card(document)
-    card, refusal = carded(document, profile=None)
+    card, refusal = carded(document, None)
     assert isinstance(refusal, InputError)
     assert card == render_card(results_document(sample_run(), redactor=NOBODY))

@@ -49,6 +49,6 @@ def test_the_tables_tell_it_from_our_own_files() -> None:
 
     card, text = render_card(found), render_text(found)
 
-    assert "| theirs (another publisher's) |" in card
+    assert r"| their-Q4_K_M (theirs) |" in card
     assert "theirs: another publisher's file their-Q4_K_M.gguf" in text
     assert "| KLD metric | theirs | this |" in card

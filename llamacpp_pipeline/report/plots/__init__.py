@@ -1,0 +1,1 @@
+"""Pictures beside the card, and the same data as CSV."""
