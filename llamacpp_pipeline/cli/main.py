@@ -26,6 +26,7 @@ VERBS = {
     "doctor": "toolchain",
     "results": "results",
     "card": "results",
+    "push": "push",
     "imatrix": "imatrix",
     "cache": "cache",
     "init": "config",

@@ -130,4 +130,8 @@ WHY: Mapping[str, str] = {
     "card.compare.against": "the left column",
     "card.compare.variant_label": "title of the right column",
     "card.compare.against_label": "title of the left column; null: the variant's name",
+    "publish": "where `llamacpp-pipeline push` puts the result folder",
+    "publish.repo": "owner/name on the Hub; null: `push --repo` says it",
+    "publish.private": "of a repository that is made for it",
+    "publish.gated": "auto or manual: who wants the files must ask; null: open",
 }

@@ -9,7 +9,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from llamacpp_pipeline.config.clashes import ClashError, clashes_in
 from llamacpp_pipeline.config.datasets import DatasetConfig, TasksConfig
-from llamacpp_pipeline.config.hub_file import FileStem, HubFile, RepoId, Sha256
+from llamacpp_pipeline.config.hub_file import FileStem, HubFile, OwnedRepoId, RepoId, Sha256
 from llamacpp_pipeline.stages.base import Frozen, Placement
 from llamacpp_pipeline.stages.bench import BenchParams
 from llamacpp_pipeline.stages.imatrix import ImatrixParams
@@ -223,6 +223,14 @@ class OutputConfig(Frozen):
     imatrix: bool = True
 
 
+class PublishConfig(Frozen):
+    """Where `push` puts the result folder."""
+
+    repo: OwnedRepoId | None = None
+    private: bool = False
+    gated: Literal["auto", "manual"] | None = None
+
+
 class PipelineConfig(Frozen):
     """One YAML file. See `llamacpp-pipeline init` for a commented example."""
 
@@ -240,6 +248,7 @@ class PipelineConfig(Frozen):
     toolchain: ToolchainConfig = ToolchainConfig()
     output: OutputConfig = OutputConfig()
     card: CardConfig = CardConfig()
+    publish: PublishConfig = PublishConfig()
 
     @model_validator(mode="after")
     def nothing_clashes(self) -> PipelineConfig:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from datetime import datetime
 from importlib import metadata
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import NonNegativeFloat, NonNegativeInt
 
 from llamacpp_pipeline import __version__
+from llamacpp_pipeline.errors import InputError
 from llamacpp_pipeline.results.assemble import OWN_TEXT, timestamp
 from llamacpp_pipeline.results.documented import Documented
 from llamacpp_pipeline.results.files import PublishedFile, published_files
@@ -113,6 +116,45 @@ def run_manifest(
     )
     redactor = redactor or redactor_of_this_machine()
     return Manifest.model_validate(redactor.tree(manifest.model_dump(mode="json"), keep=OWN_TEXT))
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest in a result folder.
+
+    Raises:
+        InputError: where there is none, or it cannot be read.
+
+    """
+    return manifest_from_file(folder / MANIFEST_NAME)
+
+
+def manifest_from_file(path: Path) -> Manifest:
+    """The manifest in a file.
+
+    Raises:
+        InputError: where there is none, or it has another form than this version reads.
+
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(data, dict) and data.get("schema_version") != MANIFEST_SCHEMA:
+            raise InputError(
+                f"{path}: schema_version is {data.get('schema_version')!r}, this version reads"
+                f" {MANIFEST_SCHEMA}",
+                hint="use the version of llamacpp-pipeline named in its `pipeline_version`",
+            )
+        return Manifest.model_validate(data)
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror})",
+            hint="name a manifest.json that `llamacpp-pipeline run` wrote",
+        ) from error
+    except ValueError as error:
+        raise InputError(
+            f"{path}: not a manifest",
+            evidence=str(error).splitlines()[:3],
+            hint="name a manifest.json that `llamacpp-pipeline run` wrote",
+        ) from error
 
 
 def versions() -> dict[str, str]:
