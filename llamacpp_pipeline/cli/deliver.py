@@ -18,6 +18,7 @@ from llamacpp_pipeline.results.document import ResultsDocument, read_results
 from llamacpp_pipeline.results.files import published_files
 from llamacpp_pipeline.results.manifest import run_manifest
 from llamacpp_pipeline.results.run import RunRecords, ToolchainFacts
+from llamacpp_pipeline.results.select import with_kept
 from llamacpp_pipeline.results.write import write_results
 from llamacpp_pipeline.toolchain.binaries import Toolchain
 from llamacpp_pipeline.toolchain.series import read_series
@@ -39,12 +40,14 @@ def deliver(prepared: Prepared, report: RunReport, *, toolchain: Toolchain, out:
         PipelineError: where figures do not belong together, or the folder cannot be written to.
 
     """
-    run = RunRecords(
-        name=prepared.loaded.config.model.label,
-        plan=prepared.plan,
-        records=report.records,
-        config=prepared.loaded.config,
-        toolchain=toolchain_facts(toolchain),
+    run = with_kept(
+        RunRecords(
+            name=prepared.loaded.config.model.label,
+            plan=prepared.plan,
+            records=report.records,
+            config=prepared.loaded.config,
+            toolchain=toolchain_facts(toolchain),
+        )
     )
     template = own_template(prepared.loaded)
     document = results_document(run, template=template)

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
+
 from llamacpp_pipeline.config.clash import Clash
 from llamacpp_pipeline.config.spelling import did_you_mean
 from llamacpp_pipeline.config.task_sets import set_clashes
 from llamacpp_pipeline.stages.quant_types import FTYPES_NEEDING_IMATRIX
 
 if TYPE_CHECKING:
-    from llamacpp_pipeline.config.schema import CalibrationText, PipelineConfig
+    from llamacpp_pipeline.config.candidates import CandidateConfig
+    from llamacpp_pipeline.config.schema import CalibrationText, PipelineConfig, VariantConfig
 
 RESERVED = "reference"  # the label of the unquantized GGUF's own steps
 
@@ -28,6 +31,7 @@ def clashes_in(config: PipelineConfig) -> Iterator[Clash]:
     """All of them."""
     yield from imatrix_clashes(config)
     yield from label_clashes(config)
+    yield from candidate_clashes(config)
     yield from missing_imatrix_clashes(config)
     yield from reference_clashes(config)
     yield from comparison_clashes(config)
@@ -92,23 +96,60 @@ def reference_clashes(config: PipelineConfig) -> Iterator[Clash]:
         taken[name] = "other reference"
 
 
+def candidate_clashes(config: PipelineConfig) -> Iterator[Clash]:
+    """Candidates of one name, of a text that is none, or that do not go with their variant."""
+    texts = () if config.calibration is None else config.calibration.texts
+    labels = tuple(text.label for text in texts) if len(texts) > 1 else ()
+    for at, variant in enumerate(config.variants):
+        seen: set[str] = set()
+        for index, candidate in enumerate(variant.candidates):
+            path = ("variants", at, "candidates", index)
+            if candidate.label.casefold() in seen:
+                message = f"a second candidate named {candidate.label}: give it another `name`"
+                yield Clash(path=path, message=message)
+            seen.add(candidate.label.casefold())
+            matrix, wrong = candidate.imatrix, unmakeable(config, variant, candidate)
+            if wrong is not None:
+                yield Clash(path=path, message=wrong)
+            if isinstance(matrix, str) and matrix not in labels:
+                close = did_you_mean(matrix, labels)
+                message = f"{matrix} is none of several `calibration.texts`{close}"
+                yield Clash(path=(*path, "imatrix"), message=message)
+
+
 def missing_imatrix_clashes(config: PipelineConfig) -> Iterator[Clash]:
     """A file type that cannot be made without an imatrix, and none for it.
 
     Where overrides could change that, the step itself decides, knowing the tensors.
     """
-    at_hand = config.calibration is not None or config.imatrix is not None
     for at, variant in enumerate(config.variants):
-        decided = not variant.tensor_types and not variant.pure
-        if (
-            variant.ftype in FTYPES_NEEDING_IMATRIX
-            and decided
-            and not (at_hand and variant.imatrix)
-        ):
-            why = "has `imatrix: false`" if at_hand else "there is none"
-            fix = "leave that out" if at_hand else "give `calibration` or `imatrix`"
-            message = f"{variant.ftype} needs an importance matrix and {why}: {fix}"
+        message = lacks_imatrix(config, variant)
+        if message is not None:
             yield Clash(path=("variants", at, "ftype"), message=message)
+
+
+def lacks_imatrix(config: PipelineConfig, variant: VariantConfig) -> str | None:
+    """Why a recipe cannot be made for want of an imatrix; None where that is not so."""
+    at_hand = config.calibration is not None or config.imatrix is not None
+    decided = not variant.tensor_types and not variant.pure
+    needed = variant.ftype in FTYPES_NEEDING_IMATRIX and decided
+    if not needed or (at_hand and variant.imatrix):
+        return None
+    why = "has `imatrix: false`" if at_hand else "there is none"
+    fix = "leave that out" if at_hand else "give `calibration` or `imatrix`"
+    return f"{variant.ftype} needs an importance matrix and {why}: {fix}"
+
+
+def unmakeable(
+    config: PipelineConfig, variant: VariantConfig, candidate: CandidateConfig
+) -> str | None:
+    """Why a candidate cannot be made; None where it can."""
+    try:
+        return lacks_imatrix(config, variant.candidate(candidate))
+    except ValidationError as error:
+        return "; ".join(
+            f"does not go with its variant: {problem['msg']}" for problem in error.errors()
+        )
 
 
 def comparison_clashes(config: PipelineConfig) -> Iterator[Clash]:

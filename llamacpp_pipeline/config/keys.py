@@ -35,6 +35,13 @@ RECIPE = {
     "name": "in tables and file names; null: the ftype",
     "imatrix": "use the importance matrix, where there is one",
 }
+CANDIDATE = {
+    "": "other ways to make it; the best is kept (docs/selection.md)",
+    **RECIPE,
+    "name": "in step names; null: the ftype",
+    "ftype": "begins with a recipe of its own: a plain mixture instead of the variant's",
+    "imatrix": "false: without; or the name of one of calibration.texts: that one's alone",
+}
 
 
 def under(prefix: str, keys: Mapping[str, str]) -> dict[str, str]:
@@ -100,6 +107,9 @@ WHY: Mapping[str, str] = {
     "datasets.citation": "of the set, for the card",
     "datasets.gated": "its text must not be passed on",
     "datasets.consent": "true: you have accepted the terms of this gated set",
+    **under("variants.candidates", CANDIDATE),
+    "selection": "which candidate of a variant is kept: see docs/selection.md",
+    "selection.larger_by": "share by which a candidate may be larger than the variant itself",
     "bench": "tokens per second on this machine; null: do not measure",
     "bench.tests": "ppN: prompt of N tokens, tgN: N tokens generated, or both: ppN+tgN",
     "bench.repetitions": "of each test; the card shows mean and standard deviation",

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
+from llamacpp_pipeline.config.candidates import CandidateConfig, Candidates, SelectionConfig
 from llamacpp_pipeline.config.clashes import ClashError, clashes_in
 from llamacpp_pipeline.config.datasets import DatasetConfig, TasksConfig
 from llamacpp_pipeline.config.hub_file import FileStem, HubFile, OwnedRepoId, RepoId, Sha256
@@ -171,11 +172,24 @@ class VariantConfig(QuantizeParams):
 
     name: FileStem | None = None  # default: the ftype
     imatrix: bool = True
+    candidates: Candidates = ()  # other ways to make it, of which the best is kept
 
     @property
     def label(self) -> str:
         """The variant's name in tables and file names."""
         return self.name or self.ftype
+
+    def candidate(self, other: CandidateConfig) -> VariantConfig:
+        """The variant as one of its candidates would make it.
+
+        Raises:
+            ValidationError: where the two do not go together.
+
+        """
+        kept = {"imatrix": self.imatrix} if other.starts_afresh else self.model_dump()
+        matrix = self.imatrix if other.imatrix is None else other.imatrix is not False
+        whole = {**kept, **other.changes, "imatrix": matrix, "name": self.label, "candidates": ()}
+        return type(self).model_validate(whole)
 
 
 class Comparison(Frozen):
@@ -243,6 +257,7 @@ class PipelineConfig(Frozen):
     references: tuple[ReferenceConfig, ...] = ()
     tasks: TasksConfig | None = None  # evaluation sets to score every file on
     datasets: tuple[DatasetConfig, ...] = ()  # sets of one's own, local copies of known ones
+    selection: SelectionConfig = SelectionConfig()
     bench: BenchParams | None = BenchParams()
     placement: Placement = Placement()
     toolchain: ToolchainConfig = ToolchainConfig()

@@ -31,6 +31,7 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
         "name": "Q4_K_M-selective",
         "tensor_types": {r".*\.ffn_down\.weight$": "q6_K"},
     },
+    "variants.candidates": {"name": "plain", "imatrix": False},
     "calibration.texts": {"path": "code.txt", "n_chunks": 100, "weight": 2},
     "references": {
         "name": "bartowski-Q4_K_M",

@@ -28,6 +28,7 @@ from pydantic import ValidationError
 from llamacpp_pipeline.engine.digests import Digests, sha256_of, write_atomically
 from llamacpp_pipeline.engine.locks import locked, locked_if_free
 from llamacpp_pipeline.errors import PipelineError
+from llamacpp_pipeline.plan.step import RECORD as RECORD_OUTPUT
 from llamacpp_pipeline.results.record import RECORD_SCHEMA, OutputFile, StepRecord
 
 VARIABLE = "LLAMACPP_PIPELINE_STORE"
@@ -53,10 +54,14 @@ class Entry:
     def path(self, output: str, member: str | None = None) -> Path:
         """An output: its file, its folder where it is one, or a file inside that folder.
 
+        The output `plan.step.RECORD` is the record itself.
+
         Raises:
             PipelineError: where the step has no such output.
 
         """
+        if output == RECORD_OUTPUT:
+            return self.folder / RECORD
         names = [file.name for file in self.record.outputs if file.output == output]
         top = {name.split("/", 1)[0] for name in names}
         if len(top) != 1:

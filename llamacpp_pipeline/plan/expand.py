@@ -11,6 +11,13 @@ from llamacpp_pipeline.config.schema import PipelineConfig, VariantConfig
 from llamacpp_pipeline.datasets.imatrix_weights import smallest
 from llamacpp_pipeline.plan.calibration import IMATRIX, Text, refuse_one_text_for_both, texts_of
 from llamacpp_pipeline.plan.datasets import dataset_steps
+from llamacpp_pipeline.plan.candidates import (
+    SELECT,
+    candidates_of,
+    final_file,
+    selection_inputs,
+    selection_params,
+)
 from llamacpp_pipeline.plan.order import ordered
 from llamacpp_pipeline.plan.references import ReferenceFile, references_of
 from llamacpp_pipeline.plan.sources import HubCommit, Source, Sources
@@ -29,6 +36,7 @@ from llamacpp_pipeline.stages import (
     perplexity,
     quantize,
     reference_file,
+    select,
     weights,
 )
 from llamacpp_pipeline.stages.base import Frozen, ToolStage
@@ -129,6 +137,7 @@ STAGES: Mapping[str, ToolStage[Any, Any]] = {
     "imatrix": imatrix.STAGE,
     "check-imatrix": imatrix_check.STAGE,
     "quantize": quantize.STAGE,
+    SELECT: select.STAGE,
     "kld": kld.STAGE,
     "bench": bench.STAGE,
 }
@@ -151,9 +160,7 @@ def steps_of(plan: Expansion) -> Iterator[Step]:
     yield from dataset_steps(plan)
     yield from measurements(plan, "reference", REFERENCE)
     for variant in plan.config.variants:
-        yield quantization(plan, variant)
-        made = OutputRef(step=f"quantize/{variant.label}", output="gguf")
-        yield from measurements(plan, variant.label, made)
+        yield from made_and_measured(plan, variant)
     for file in references_of(plan.config, plan.sources):
         yield from other_publishers(plan, file)
 
@@ -283,6 +290,22 @@ def projector(config: PipelineConfig) -> convert.ConvertParams:
     )
 
 
+def made_and_measured(plan: Expansion, variant: VariantConfig) -> Iterator[Step]:
+    """One variant; with candidates, each of them as far as the choice needs, then the one kept."""
+    label, made = variant.label, final_file(plan.config, variant.label)
+    candidates = candidates_of(variant)
+    if not candidates:
+        yield quantization(plan, variant)
+        yield from measurements(plan, label, made)
+        return
+    for one in candidates:
+        yield one.placed(quantization(plan, one.variant))
+        yield divergence(plan, one.variant.label, one.gguf)
+    params, inputs = selection_params(plan.config, candidates), selection_inputs(candidates)
+    yield plan.step(f"{SELECT}/{label}", params=params, inputs=inputs)
+    yield from further(plan, label, made)
+
+
 def quantization(plan: Expansion, variant: VariantConfig) -> Step:
     """One variant's file."""
     inputs: dict[str, Input] = {"model": REFERENCE}
@@ -294,13 +317,23 @@ def quantization(plan: Expansion, variant: VariantConfig) -> Step:
     return plan.step(f"quantize/{variant.label}", params=params, inputs=inputs, after=checked)
 
 
-def measurements(plan: Expansion, label: str, model: Input) -> Iterator[Step]:
-    """What is measured of one GGUF. Of the reference itself the KLD is the noise floor."""
-    yield plan.step(
+def divergence(plan: Expansion, label: str, model: Input) -> Step:
+    """The KLD of one GGUF. Of the reference itself it is the noise floor."""
+    return plan.step(
         f"kld/{label}",
         params=part(KldParams, plan.config.evaluation),
         inputs={"model": model, "logits": LOGITS},
     )
+
+
+def measurements(plan: Expansion, label: str, model: Input) -> Iterator[Step]:
+    """All that is measured of one GGUF."""
+    yield divergence(plan, label, model)
+    yield from further(plan, label, model)
+
+
+def further(plan: Expansion, label: str, model: Input) -> Iterator[Step]:
+    """What is measured of a GGUF once it is known to be the one kept."""
     if plan.config.bench is not None:
         yield plan.step(f"bench/{label}", params=plan.config.bench, inputs={"model": model})
 

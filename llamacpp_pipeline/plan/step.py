@@ -22,7 +22,10 @@ class Leaf:
 
 @dataclass(frozen=True, kw_only=True)
 class OutputRef:
-    """One output of another step, or one file inside it where it is a folder."""
+    """One output of another step, or one file inside it where it is a folder.
+
+    The output RECORD is what the step found out: its record, with its result in it.
+    """
 
     step: str
     output: str
@@ -31,6 +34,7 @@ class OutputRef:
 
 Input = Leaf | OutputRef
 ANYWHERE = Placement()
+RECORD = "record"
 
 
 @dataclass(frozen=True, kw_only=True)

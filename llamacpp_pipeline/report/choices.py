@@ -2,14 +2,45 @@
 
 from __future__ import annotations
 
-from llamacpp_pipeline.report.figures import number
+from collections.abc import Mapping
+
+from llamacpp_pipeline.report.figures import RHO_PPL, number
 from llamacpp_pipeline.results.document import ResultsDocument
 from llamacpp_pipeline.results.rivals import Beaten, KldDifference
+from llamacpp_pipeline.results.select import CandidateFigures, Selection
+
+BY: Mapping[str, str] = {
+    "only": "the only one small enough",
+    "kld": "by its mean KLD",
+    "rho_ppl": f"by its {RHO_PPL}, their mean KLDs tie",
+    "tasks": f"by its task average, their mean KLDs and {RHO_PPL} tie",
+    "tie": f"a tie in mean KLD and {RHO_PPL}: it has the lowest mean KLD",
+}
 
 
 def choice_lines(document: ResultsDocument) -> tuple[str, ...]:
     """One sentence for each; none where there is nothing to say."""
-    return tuple(beaten_line(found) for found in document.beaten)
+    return (*map(kept_line, document.selections), *map(beaten_line, document.beaten))
+
+
+def kept_line(selection: Selection) -> str:
+    """`Q4: kept base of 2 candidates, by its mean KLD; kquants has more mean KLD, by ...`."""
+    others = [one for one in selection.candidates if one.name != selection.kept]
+    against = ", ".join(f"{one.name} {standing(one)}" for one in others)
+    kept = f"kept {selection.kept} of {len(selection.candidates)} candidates"
+    return f"{selection.label}: {kept}, {BY[selection.reason]}; {against}"
+
+
+def standing(one: CandidateFigures) -> str:
+    """How a candidate stands to the kept one."""
+    if one.too_large:
+        return "was too large"
+    if one.difference is None:
+        return ""
+    if abs(one.difference.value) <= one.difference.bound:
+        return f"ties in mean KLD ({difference_text(one.difference)})"
+    more = "more" if one.difference.value > 0 else "less"
+    return f"has {more} mean KLD, by {difference_text(one.difference)}"
 
 
 def beaten_line(found: Beaten) -> str:

@@ -25,6 +25,7 @@ from llamacpp_pipeline.results.redact import Redactor, redactor_of_this_machine
 from llamacpp_pipeline.results.references import reference_rows
 from llamacpp_pipeline.results.rivals import beaten_rows
 from llamacpp_pipeline.results.run import RunRecords
+from llamacpp_pipeline.results.select import selections
 from llamacpp_pipeline.results.table import VariantRow, variant_rows
 from llamacpp_pipeline.stages.convert import ConvertResult
 from llamacpp_pipeline.stages.fetch import FetchResult
@@ -66,6 +67,7 @@ def results_document(
         references=references,
         noise_floor=run.result(NOISE_FLOOR, KldResult),
         imatrix=imatrix_facts(run),
+        selections=selections(run),
         beaten=beaten_rows(variants),
         comparisons=_comparisons(run, (*variants, *references)),
         speed=speed_under(run),

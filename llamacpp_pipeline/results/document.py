@@ -17,6 +17,7 @@ from llamacpp_pipeline.results.files import PublishedFile
 from llamacpp_pipeline.results.imatrix import ImatrixFacts
 from llamacpp_pipeline.results.rivals import Beaten
 from llamacpp_pipeline.results.run import ToolchainFacts
+from llamacpp_pipeline.results.select import Selection
 from llamacpp_pipeline.results.table import VariantRow
 from llamacpp_pipeline.stages.kld import KldResult
 from llamacpp_pipeline.stages.weights import TensorTrouble
@@ -161,6 +162,8 @@ class ResultsDocument(Documented):
     """The reference measured against its own logits, which are stored with 16 bits."""
     imatrix: ImatrixFacts | None = None
     """What the importance matrix tells about the model; absent where no imatrix is used."""
+    selections: tuple[Selection, ...] = ()
+    """Variants with several candidates: which was kept, why, and the figures of the others."""
     beaten: tuple[Beaten, ...] = ()
     """Variants that lose in mean KLD to one that is no larger."""
     comparisons: tuple[ComparisonRef, ...] = ()

@@ -8,7 +8,9 @@ from typing import Literal
 
 from pydantic import NonNegativeInt
 
+from llamacpp_pipeline.config.schema import VariantConfig
 from llamacpp_pipeline.errors import PipelineError
+from llamacpp_pipeline.plan.candidates import candidates_of, final_file
 from llamacpp_pipeline.results.documented import Documented
 from llamacpp_pipeline.results.run import RunRecords, output_file
 from llamacpp_pipeline.stages.convert import ConvertResult
@@ -62,12 +64,25 @@ def file_names(run: RunRecords) -> dict[tuple[str, str], str]:
         if step.key.partition("/")[0] == "imatrix":
             names[step.key, "imatrix"] = variant_file(run.name, step.key.replace("/", "-"))
     for variant in run.config.variants:
-        names[f"quantize/{variant.label}", "gguf"] = variant_file(run.name, variant.label)
+        names |= _variant_names(run, variant)
+    return names
+
+
+def _variant_names(run: RunRecords, variant: VariantConfig) -> dict[tuple[str, str], str]:
+    """The variant's file under each step that leaves it, and those of its candidates."""
+    final = variant_file(run.name, variant.label)
+    made = {f"quantize/{variant.label}", final_file(run.config, variant.label).step}
+    whole = run.records.get(f"quantize/{variant.label}")
+    names = {(step, "gguf"): final for step in made}
+    for one in candidates_of(variant):
+        kept = whole is not None and run.records.get(one.quantize) == whole
+        names[one.quantize, "gguf"] = final if kept else variant_file(run.name, one.variant.label)
     return names
 
 
 def _variants(run: RunRecords) -> list[PublishedFile]:
-    found = (_published(run, f"quantize/{v.label}", kind="variant") for v in run.config.variants)
+    steps = (final_file(run.config, variant.label).step for variant in run.config.variants)
+    found = (_published(run, step, kind="variant") for step in steps)
     return [file for file in found if file is not None]
 
 

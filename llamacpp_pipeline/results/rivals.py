@@ -37,7 +37,9 @@ class Beaten(Documented):
 
 def beaten_rows(rows: Sequence[VariantRow]) -> tuple[Beaten, ...]:
     """Each variant that another beats in mean KLD beyond the error without being larger."""
-    return tuple(found for row in rows if (found := _beaten(row, rows)) is not None)
+    return tuple(
+        found for row in rows if row.kind == "variant" and (found := _beaten(row, rows)) is not None
+    )
 
 
 def documented(found: Difference) -> KldDifference:

@@ -21,6 +21,7 @@ from llamacpp_pipeline.stages import (
     perplexity,
     quantize,
     reference_file,
+    select,
     weights,
 )
 from llamacpp_pipeline.stages.base import ToolStage
@@ -44,6 +45,7 @@ STAGES: Mapping[str, ToolStage[Any, Any]] = MappingProxyType(
             quantize.STAGE,
             reference_file.STAGE,
             kld.STAGE,
+            select.STAGE,
             bench.STAGE,
         )
     }

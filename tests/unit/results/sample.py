@@ -199,7 +199,7 @@ def _record(plan: Plan, step: Step, config: PipelineConfig) -> StepRecord:
     variants = {variant.label: variant for variant in config.variants}
     params: dict[str, Any] = {}
     if name == "quantize":
-        params = variants[label].model_dump(mode="json", exclude={"name", "imatrix"})
+        params = variants[label].model_dump(mode="json", exclude={"name", "imatrix", "candidates"})
     elif step.stage.name == "merge-imatrix":
         params = {"weights": [text.weight for text in config.calibration.texts]}  # type: ignore[union-attr]
     elif name in ("reference", "imatrix"):

@@ -1,0 +1,76 @@
+"""Candidates of a variant: other ways to make it, of which the best is kept."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field, NonNegativeFloat, StringConstraints, model_validator
+
+from llamacpp_pipeline.stages.base import Frozen
+from llamacpp_pipeline.stages.quantize import Ftype, TensorPattern, TensorType
+from llamacpp_pipeline.stages.select import LARGER_BY, MOST_CANDIDATES
+
+CandidateName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
+FIRST = "base"  # the variant itself among its candidates
+SEPARATOR = "~"  # in step keys: quantize/<variant>~<candidate>
+OWN = frozenset({"name", "imatrix"})  # not simply taken over into the variant's recipe
+START = ("ftype",)  # with one of these a candidate begins with a recipe of its own
+
+
+class CandidateConfig(Frozen):
+    """What differs from the variant. A bare file type stands for `{ftype: Q4_K_M}`."""
+
+    name: CandidateName | None = None  # default: the ftype
+    ftype: Ftype | None = None
+    tensor_types: dict[TensorPattern, TensorType] | None = None
+    output_tensor_type: TensorType | None = None
+    token_embedding_type: TensorType | None = None
+    leave_output_tensor: bool | None = None
+    pure: bool | None = None
+    imatrix: bool | CandidateName | None = None  # or the name of one calibration text
+
+    @model_validator(mode="before")
+    @classmethod
+    def bare_file_type(cls, given: Any) -> Any:  # noqa: ANN401  pydantic's own
+        return {"ftype": given} if isinstance(given, str) else given
+
+    @model_validator(mode="after")
+    def named_and_different(self) -> CandidateConfig:
+        if self.name is None and self.ftype is None:
+            message = "give the candidate a `name`"
+            raise ValueError(message)
+        if self.label == FIRST:
+            message = f"`{FIRST}` is the variant itself: take another `name`"
+            raise ValueError(message)
+        if not self.changes and self.imatrix is None:
+            message = "says nothing that differs from the variant"
+            raise ValueError(message)
+        return self
+
+    @property
+    def label(self) -> str:
+        """Its name in step keys and tables."""
+        return self.name or self.ftype or ""
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """The keys of the recipe that it says."""
+        return {
+            key: value
+            for key in type(self).model_fields
+            if key not in OWN and (value := getattr(self, key)) is not None
+        }
+
+    @property
+    def starts_afresh(self) -> bool:
+        """Whether it takes nothing of the variant's recipe but the imatrix."""
+        return any(key in self.changes for key in START)
+
+
+class SelectionConfig(Frozen):
+    """How the best candidate of a variant is chosen."""
+
+    larger_by: NonNegativeFloat = LARGER_BY
+
+
+Candidates = Annotated[tuple[CandidateConfig, ...], Field(max_length=MOST_CANDIDATES - 1)]

@@ -1,0 +1,187 @@
+"""One file out of several candidates: the decision, and the kept file under its own name."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import sys
+from pathlib import Path
+
+import click
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+)
+
+from llamacpp_pipeline.errors import InputError, UnreadableOutputError
+from llamacpp_pipeline.stages import own_tool
+from llamacpp_pipeline.stages.base import Argv, Frozen, Paths, ToolStage
+from llamacpp_pipeline.stages.gguf_facts import read_gguf
+from llamacpp_pipeline.stages.kld import KldResult
+from llamacpp_pipeline.stages.llama_log import complaints
+from llamacpp_pipeline.stages.selection import Candidate, Decision, decide
+
+TOOL = "llamacpp_pipeline.stages.select"
+MOST_CANDIDATES = 16
+LARGER_BY = 0.005
+NO_LINKS = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP})
+
+
+class SelectParams(Frozen):
+    """The candidates' names, in the order of the inputs; the first sets the size."""
+
+    names: tuple[str, ...]
+    larger_by: NonNegativeFloat = LARGER_BY  # share by which a candidate's file may be larger
+
+
+class SizeRead(BaseModel):
+    """What the record of any step that quantizes says of the size."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    file_bytes: PositiveInt
+    bpw: PositiveFloat
+
+
+class QuantizeRecord(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    result: SizeRead
+
+
+class KldRecord(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    result: KldResult
+
+
+def file_name(at: int) -> str:
+    """The input that is the file of the candidate at a position from 0."""
+    return f"gguf{at + 1}"
+
+
+def size_name(at: int) -> str:
+    """The input that is the record of the step that made it."""
+    return f"size{at + 1}"
+
+
+def quality_name(at: int) -> str:
+    """The input that is the record of its KLD."""
+    return f"quality{at + 1}"
+
+
+def argv(params: SelectParams, paths: Paths) -> Argv:
+    candidates = [
+        ("--candidate", name, *(str(paths[of(at)]) for of in (file_name, size_name, quality_name)))
+        for at, name in enumerate(params.names)
+    ]
+    return (
+        TOOL,
+        *(word for candidate in candidates for word in candidate),
+        *("--larger-by", str(params.larger_by)),
+        *("--output", str(paths["gguf"])),
+        *("--decision", str(paths["decision"])),
+    )
+
+
+def parse(log: str, paths: Paths) -> Decision:
+    try:
+        decision = Decision.model_validate_json(paths["decision"].read_bytes())
+    except (OSError, ValidationError) as error:
+        raise UnreadableOutputError(TOOL, "its decision", complaints(log)) from error
+    kept = next(one for one in decision.candidates if one.name == decision.kept)
+    size = read_gguf(paths["gguf"]).file_bytes
+    if size != kept.file_bytes:
+        evidence = (f"{size} bytes", f"{kept.name} has {kept.file_bytes}")
+        raise UnreadableOutputError(TOOL, "the file it decided for", evidence)
+    return decision
+
+
+def complete(params: SelectParams, result: Decision, paths: Paths) -> Decision:
+    """The decision, once it is known to be about the candidates asked for."""
+    del paths
+    names = tuple(one.name for one in result.candidates)
+    if names != params.names:
+        evidence = (f"asked: {', '.join(params.names)}", f"judged: {', '.join(names)}")
+        raise UnreadableOutputError(TOOL, "a decision between the candidates", evidence)
+    return result
+
+
+def read_candidate(name: str, size: Path, quality: Path) -> Candidate:
+    """A candidate from the records of the steps that made and measured it.
+
+    Raises:
+        InputError: where one of them is not such a record.
+
+    """
+    try:
+        made = QuantizeRecord.model_validate_json(size.read_bytes()).result
+        measured = KldRecord.model_validate_json(quality.read_bytes()).result
+    except (OSError, ValidationError) as error:
+        raise InputError(
+            f"candidate {name}: its record cannot be read",
+            evidence=str(error).splitlines()[:4],
+            hint="check the store: llamacpp-pipeline cache verify",
+        ) from error
+    return Candidate(name=name, file_bytes=made.file_bytes, bpw=made.bpw, quality=measured)
+
+
+def hand_over(source: Path, target: Path) -> None:
+    """The file under another name: a hard link, or a copy where the disk knows no links."""
+    try:
+        target.hardlink_to(source.resolve())
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        shutil.copyfile(source, target)
+
+
+@click.command()
+@click.option(
+    "--candidate", "candidates", type=(str, *(click.Path(path_type=Path),) * 3), multiple=True
+)
+@click.option("--larger-by", type=float, required=True)
+@click.option("--output", type=click.Path(path_type=Path), required=True)
+@click.option("--decision", "report", type=click.Path(path_type=Path), required=True)
+def main(
+    candidates: tuple[tuple[str, Path, Path, Path], ...],
+    larger_by: float,
+    output: Path,
+    report: Path,
+) -> None:
+    """Keep the best; a candidate is a name, its file, and two records."""
+
+    def work() -> str:
+        read = [read_candidate(name, size, quality) for name, _, size, quality in candidates]
+        decision = decide(read, larger_by=larger_by)
+        report.write_text(decision.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        hand_over(next(file for name, file, *_ in candidates if name == decision.kept), output)
+        return f"kept {decision.kept} ({decision.reason})"
+
+    sys.exit(own_tool.run(work))
+
+
+STAGE = ToolStage(
+    name="select",
+    version=1,  # bump when argv, parse or the rule changes meaning
+    tool=TOOL,
+    made_by="pipeline",
+    inputs=frozenset(of(at) for of in (file_name, size_name, quality_name) for at in range(2)),
+    optional_inputs=frozenset(
+        of(at) for of in (file_name, size_name, quality_name) for at in range(2, MOST_CANDIDATES)
+    ),
+    outputs={"gguf": "model.gguf", "decision": "decision.json"},
+    params=SelectParams,
+    result=Decision,
+    argv=argv,
+    parse=parse,
+    complete=complete,
+    explain=own_tool.explain,
+)
+
+if __name__ == "__main__":
+    main()
