@@ -10,7 +10,6 @@ from llamacpp_pipeline.config.hub_file import HubFile
 from llamacpp_pipeline.config.schema import PipelineConfig, VariantConfig
 from llamacpp_pipeline.datasets.imatrix_weights import smallest
 from llamacpp_pipeline.plan.calibration import IMATRIX, Text, refuse_one_text_for_both, texts_of
-from llamacpp_pipeline.plan.datasets import dataset_steps
 from llamacpp_pipeline.plan.candidates import (
     SELECT,
     candidates_of,
@@ -18,6 +17,7 @@ from llamacpp_pipeline.plan.candidates import (
     selection_inputs,
     selection_params,
 )
+from llamacpp_pipeline.plan.datasets import dataset_steps
 from llamacpp_pipeline.plan.order import ordered
 from llamacpp_pipeline.plan.references import ReferenceFile, references_of
 from llamacpp_pipeline.plan.sources import HubCommit, Source, Sources

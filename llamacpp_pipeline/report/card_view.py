@@ -18,7 +18,8 @@ from llamacpp_pipeline.report.card_tables import (
     tail_table,
     worst_weights,
 )
-from llamacpp_pipeline.report.figures import digest, estimate
+from llamacpp_pipeline.report.choices import choice_lines
+from llamacpp_pipeline.report.figures import RHO_PPL, digest, estimate
 from llamacpp_pipeline.report.markdown import Markdown
 from llamacpp_pipeline.report.terminal import speed_machine
 from llamacpp_pipeline.results.document import ResultsDocument
@@ -50,6 +51,12 @@ def fallbacks(document: ResultsDocument) -> list[str]:
     return [row.label for row in document.variants if row.recipe and row.recipe.fallbacks]
 
 
+def larger_by(document: ResultsDocument) -> str:
+    """By how much a candidate could be larger than its variant, percent."""
+    share = max((selection.larger_by for selection in document.selections), default=0.0)
+    return f"{100 * share:g}"
+
+
 def noise_floor(document: ResultsDocument) -> str:
     """The reference's mean KLD against its own logits."""
     floor = document.noise_floor
@@ -63,10 +70,12 @@ def notes(document: ResultsDocument) -> Markdown:
 
 VALUES: Mapping[str, Callable[[ResultsDocument], object]] = {
     "activations": lambda d: EMPTY if d.imatrix is None else layer_table(d.imatrix),
+    "choices": choice_lines,
     "commands": command_block,
     "commit": commit,
     "fallbacks": fallbacks,
     "has_quality": lambda d: any(row.quality is not None for row in d.variants),
+    "larger_by": larger_by,
     "max_abs": lambda d: "" if d.weights is None else f"{d.weights.max_abs:.6g}",
     "noise_floor": noise_floor,
     "notes": notes,
@@ -74,6 +83,7 @@ VALUES: Mapping[str, Callable[[ResultsDocument], object]] = {
     "percentiles": percentile_tables,
     "quality": quality_table,
     "repeated": lambda d: d.speed is not None and d.speed.repetitions > 1,
+    "rho_ppl": lambda _: RHO_PPL,
     "speed": speed_table,
     "tail": tail_table,
     "speed_machine": speed_machine,

@@ -63,8 +63,11 @@ def decide(candidates: Sequence[Candidate], *, larger_by: float) -> Decision:
         ValueError: without candidates.
 
     """
-    limit = candidates[0].file_bytes * (1 + larger_by) if candidates else 0
-    running = [one for one in candidates if one.file_bytes <= limit]
+    if not candidates:
+        message = "no candidates"
+        raise ValueError(message)
+    size = candidates[0].file_bytes
+    running = [one for one in candidates if one.file_bytes - size <= larger_by * size]
     kept, reason = best(running)
     return Decision(
         kept=kept.name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -22,7 +23,7 @@ from llamacpp_pipeline.errors import (
     UnreadableOutputError,
     UsageError,
 )
-from llamacpp_pipeline.plan.step import Plan
+from llamacpp_pipeline.plan.step import RECORD, OutputRef, Plan
 from llamacpp_pipeline.stages.base import Paths, Placement
 from tests.unit.engine.mill import (
     GRIND,
@@ -450,3 +451,18 @@ def test_failed_events_carry_the_error(store: Store) -> None:
 
     failed = [event for event in recorder.events if isinstance(event, Failed)]
     assert failed[0].error.message == "a: mill failed with exit code 1"
+
+
+def test_a_step_can_take_what_another_found_out(store: Store) -> None:
+    def reading(log: str, paths: Paths) -> GrindResult:
+        del log
+        found = json.loads(paths["grain"].read_text())["result"]["value"]
+        return GrindResult(value=2 * found)
+
+    told = OutputRef(step="a", output=RECORD)
+    given = plan(step("a"), step("b", grain=told, stage=replace(GRIND, parse=reading)))
+    report = run(store, given)
+
+    assert report.records["b"].result == {"value": 15.0}
+    assert report.records["b"].inputs["grain"].digest == identified(given)["a"]
+    assert run(store, given).count("hit") == 2

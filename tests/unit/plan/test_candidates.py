@@ -52,7 +52,7 @@ def test_a_candidate_with_a_file_type_begins_anew_and_others_change_the_recipe()
 
 
 def test_a_candidate_that_is_another_variant_is_made_once() -> None:
-    found = plan(CALIBRATED, calibration=CALIBRATION, variants=["Q4_K_M", CHOICE])
+    found = plan(CALIBRATED, calibration=CALIBRATION, variants=[{"ftype": "Q4_K_M"}, CHOICE])
     bodies = documents(found, identity=identity, machine="here")
 
     assert bodies["quantize/Q4~Q4_K_M"] == bodies["quantize/Q4_K_M"]
@@ -75,7 +75,7 @@ def test_a_candidate_may_use_the_imatrix_of_one_text_alone() -> None:
 
 
 def test_without_candidates_nothing_changes() -> None:
-    found = plan(variants=["Q8_0"])
+    found = plan(variants=[{"ftype": "Q8_0"}])
 
     assert "quantize/Q8_0" in [step.key for step in found.steps]
     assert final_file(config(), "Q8_0") == OutputRef(step="quantize/Q8_0", output="gguf")

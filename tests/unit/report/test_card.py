@@ -84,6 +84,7 @@ def test_a_full_card_has_every_section_once() -> None:
     assert headings(card_of(sample_run())) == [
         "## How it was made",
         "## Quality",
+        "## Which file is better",
         "## KLD percentiles",
         "## Speed",
         "## Tensors with a type of their own",
