@@ -27,6 +27,7 @@ VERBS = {
     "results": "results",
     "card": "results",
     "push": "push",
+    "compare": "compare",
     "imatrix": "imatrix",
     "cache": "cache",
     "init": "config",
