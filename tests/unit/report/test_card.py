@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-import yaml
 
 from llamacpp_pipeline.report.card import render_card
 from llamacpp_pipeline.results.assemble import results_document
@@ -20,13 +19,6 @@ NOWHERE = re.compile(r"\b(None|nan|NaN|inf|Undefined|True|False)\b")
 
 def card_of(run: RunRecords) -> str:
     return render_card(results_document(run, redactor=NOBODY))
-
-
-def front(card: str) -> dict[str, Any]:
-    _, matter, _ = card.split("---\n", 2)
-    found = yaml.safe_load(matter)
-    assert isinstance(found, dict)
-    return found
 
 
 def headings(card: str) -> list[str]:
@@ -47,37 +39,6 @@ def bare_run() -> RunRecords:
         "bench/reference",
     )  # fmt: skip
     return sample_run(config=config, without=without)
-
-
-def test_front_matter_says_what_the_hub_wants_to_know() -> None:
-    assert front(card_of(sample_run())) == {
-        "base_model": "someone/Tiny",
-        "base_model_relation": "quantized",
-        "license": "apache-2.0",
-        "language": ["en"],
-        "library_name": "gguf",
-        "pipeline_tag": "text-generation",
-        "tags": ["gguf", "quantized", "llama.cpp", "imatrix", "tiny"],
-    }
-
-
-def test_front_matter_leaves_out_what_is_not_known() -> None:
-    assert front(card_of(bare_run())) == {
-        "library_name": "gguf",
-        "tags": ["gguf", "quantized", "llama.cpp"],
-    }
-
-
-def test_front_matter_cannot_be_broken_by_a_tag() -> None:
-    run = with_result(
-        sample_run(), "inspect", tags=["x\n---\nevil: 1", "a: b", "#c"], license="a: [b"
-    )
-
-    matter = front(card_of(run))
-
-    assert matter["tags"][-3:] == ["x --- evil: 1", "a: b", "#c"]
-    assert matter["license"] == "a: [b"
-    assert "evil" not in matter
 
 
 def test_a_full_card_has_every_section_once() -> None:
