@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from llamacpp_pipeline.cli.plan_view import PlanView
 from llamacpp_pipeline.cli.toolchain import StderrTalk
 from llamacpp_pipeline.config.load import LoadedConfig, load
 from llamacpp_pipeline.engine.choice import Choice
+from llamacpp_pipeline.engine.devices import devices_of
 from llamacpp_pipeline.engine.events import Reporters
 from llamacpp_pipeline.engine.execute import RunReport, execute
 from llamacpp_pipeline.engine.journal import journal_in
@@ -121,8 +123,12 @@ def run(form: str, only: tuple[str, ...], rerun: tuple[str, ...], **asked: Any) 
     loaded = job.loaded()
     own_template(loaded)  # refused now rather than after hours
     out = job.folder(loaded)
-    with LocalRunner() as runner:
+    stop = threading.Event()
+    with LocalRunner(stop=stop) as runner:
         toolchain = described(loaded, runner)
+        devices = devices_of(
+            loaded.config.placement, backend=loaded.config.toolchain.backend, environ=os.environ
+        )
         prepared = prepare(loaded, store=open_store(job.store), tools=toolchain)
         predicted = refused_early(prepared)
         built(toolchain, runner=runner, talk=StderrTalk())
@@ -132,6 +138,8 @@ def run(form: str, only: tuple[str, ...], rerun: tuple[str, ...], **asked: Any) 
             tools=toolchain,
             machine=prepared.machine,
             environ={**os.environ, VARIABLE: str(prepared.store.root)},
+            devices=devices,
+            stop=stop,
         )
         with journal_in(out, store=prepared.store.root) as journal:
             progress = Progress()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from llamacpp_pipeline.config.clash import Clash
+from llamacpp_pipeline.config.placement import device_clashes
 from llamacpp_pipeline.config.spelling import did_you_mean
 from llamacpp_pipeline.config.task_sets import set_clashes
 from llamacpp_pipeline.stages.quant_types import FTYPES_NEEDING_IMATRIX
@@ -32,6 +33,7 @@ def clashes_in(config: PipelineConfig) -> Iterator[Clash]:
     yield from imatrix_clashes(config)
     yield from label_clashes(config)
     yield from candidate_clashes(config)
+    yield from device_clashes(config)
     yield from missing_imatrix_clashes(config)
     yield from reference_clashes(config)
     yield from comparison_clashes(config)

@@ -119,6 +119,7 @@ WHY: Mapping[str, str] = {
     "placement.n_threads": "null: as many as there are physical cores",
     "placement.n_gpu_layers": "layers on the GPU; null: llama.cpp decides",
     "placement.extra": "more flags for every llama.cpp tool that loads a model",
+    "placement.devices": "measure on all of these at once: GPUs 0, 1, or CPU slots cpu0, cpu1",
     "toolchain": "where llama.cpp comes from and how it is built",
     "toolchain.source": "auto: the submodule, else git, else the Python source distribution",
     "toolchain.path": "your own checkout, with `source: path`; every result says so",

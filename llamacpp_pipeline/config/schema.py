@@ -11,7 +11,8 @@ from llamacpp_pipeline.config.candidates import CandidateConfig, Candidates, Sel
 from llamacpp_pipeline.config.clashes import ClashError, clashes_in
 from llamacpp_pipeline.config.datasets import DatasetConfig, TasksConfig
 from llamacpp_pipeline.config.hub_file import FileStem, HubFile, OwnedRepoId, RepoId, Sha256
-from llamacpp_pipeline.stages.base import Frozen, Placement
+from llamacpp_pipeline.config.placement import PlacementConfig
+from llamacpp_pipeline.stages.base import Frozen
 from llamacpp_pipeline.stages.bench import BenchParams
 from llamacpp_pipeline.stages.imatrix import ImatrixParams
 from llamacpp_pipeline.stages.imatrix_merge import MOST_PARTS
@@ -259,7 +260,7 @@ class PipelineConfig(Frozen):
     datasets: tuple[DatasetConfig, ...] = ()  # sets of one's own, local copies of known ones
     selection: SelectionConfig = SelectionConfig()
     bench: BenchParams | None = BenchParams()
-    placement: Placement = Placement()
+    placement: PlacementConfig = PlacementConfig()
     toolchain: ToolchainConfig = ToolchainConfig()
     output: OutputConfig = OutputConfig()
     card: CardConfig = CardConfig()

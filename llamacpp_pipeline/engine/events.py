@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -25,6 +26,7 @@ class Started:
 
     step: Step
     fingerprint: str
+    device: str | None = None  # where several steps run at once: the one it runs on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,8 +99,42 @@ class Reporter(Listener, Protocol):
     """Hears of events and watches the running child."""
 
     def watch(self, step: Step) -> Watcher:
-        """The watcher of the child of the step that was started last."""
+        """The watcher of the child of a step that was started."""
         ...
+
+
+class Serial:
+    """A reporter for several threads: it is told one thing at a time."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+        self._lock = threading.RLock()
+
+    def tell(self, event: Event) -> None:
+        """One event, when it happens."""
+        with self._lock:
+            self._reporter.tell(event)
+
+    def watch(self, step: Step) -> Watcher:
+        """The watcher of a step's child."""
+        with self._lock:
+            return _Turn(self._reporter.watch(step), self._lock)
+
+
+class _Turn:
+    """A watcher that waits for its turn."""
+
+    def __init__(self, watcher: Watcher, lock: threading.RLock) -> None:
+        self._watcher = watcher
+        self._lock = lock
+
+    def output(self, text: str) -> None:
+        with self._lock:
+            self._watcher.output(text)
+
+    def heartbeat(self, *, cpu_seconds: float, rss_bytes: int) -> None:
+        with self._lock:
+            self._watcher.heartbeat(cpu_seconds=cpu_seconds, rss_bytes=rss_bytes)
 
 
 class Silent:

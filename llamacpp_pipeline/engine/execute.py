@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
 from llamacpp_pipeline.engine.choice import EVERYTHING, Choice, chosen, named
+from llamacpp_pipeline.engine.devices import Device
 from llamacpp_pipeline.engine.events import (
     Begun,
     Done,
@@ -16,10 +17,12 @@ from llamacpp_pipeline.engine.events import (
     Failed,
     Hit,
     Reporter,
+    Serial,
     Skipped,
     Waiting,
 )
 from llamacpp_pipeline.engine.make import Order, Timesheet, Workshop, make
+from llamacpp_pipeline.engine.schedule import at_once
 from llamacpp_pipeline.engine.store import Entry
 from llamacpp_pipeline.errors import InterruptedRunError, PipelineError
 from llamacpp_pipeline.plan.order import needs
@@ -93,7 +96,7 @@ def execute(
     choice: Choice = EVERYTHING,
     predicted: Mapping[str, int] | None = None,
 ) -> RunReport:
-    """Run the steps of a plan in order.
+    """Run the steps of a plan in order; with several devices, as many at once as those allow.
 
     A step that fails is reported; steps that need it are skipped, the others go on.
     `predicted` says, by key, how many bytes a step will write.
@@ -104,11 +107,11 @@ def execute(
 
     """
     steps, rerun = chosen(plan, choice.only), named(plan, choice.rerun)
-    run = _Run(fingerprints, workshop, reporter, predicted or {})
+    run = _Run(fingerprints, workshop, Serial(reporter), predicted or {})
     with stopping_as_interrupt(), workshop.store.in_use([fingerprints[s.key] for s in steps]):
         try:
             with run.told(len(steps)):
-                outcomes = tuple(run.step(step, anew=step.key in rerun) for step in steps)
+                outcomes = run.steps(steps, rerun=rerun)
         except (KeyboardInterrupt, InterruptedRunError) as error:
             raise _interrupted(error) from None
     return RunReport(outcomes=outcomes, seconds=run.seconds(), child_seconds=run.timesheet.seconds)
@@ -131,6 +134,7 @@ class _Run:
         self._workshop = workshop
         self._reporter = reporter
         self._predicted = predicted
+        self._devices = workshop.devices
         self._entries: dict[str, Entry] = {}
         self._lost: dict[str, str] = {}  # key -> the failed step because of which it is not there
 
@@ -155,7 +159,23 @@ class _Run:
                 )
             )
 
-    def step(self, step: Step, *, anew: bool) -> StepOutcome:
+    def steps(self, steps: Sequence[Step], *, rerun: Collection[str]) -> tuple[StepOutcome, ...]:
+        """All of them, each as soon as it can be; outcomes in their order."""
+        if not self._devices.each:
+            return tuple(self.step(step, anew=step.key in rerun) for step in steps)
+
+        def work(step: Step, place: str) -> StepOutcome:
+            return self.step(step, anew=step.key in rerun, device=self._devices.at(place))
+
+        return at_once(
+            steps,
+            work,
+            lanes=self._devices.lanes,
+            fingerprints=self._fingerprints,
+            stop=self._workshop.stop,
+        )
+
+    def step(self, step: Step, *, anew: bool, device: Device | None = None) -> StepOutcome:
         """Take the step from the store, or make it; skip it where what it needs is lost."""
         cause = next((self._lost[key] for key in needs(step) if key in self._lost), None)
         if cause is not None:
@@ -163,7 +183,7 @@ class _Run:
             self._reporter.tell(Skipped(step=step, because=cause))
             return StepOutcome(key=step.key, status="skipped", because=cause)
         try:
-            outcome = self._looked_up(step, anew=anew) or self._claimed(step, anew=anew)
+            outcome = self._looked_up(step, anew=anew) or self._claimed(step, device, anew=anew)
         except InterruptedRunError:
             raise
         except PipelineError as error:
@@ -175,15 +195,15 @@ class _Run:
     def _looked_up(self, step: Step, *, anew: bool) -> StepOutcome | None:
         return None if anew else self._hit(step, self._store.entry(self._of(step)))
 
-    def _claimed(self, step: Step, *, anew: bool) -> StepOutcome:
+    def _claimed(self, step: Step, device: Device | None, *, anew: bool) -> StepOutcome:
         """Look, lock, look again: what another process made meanwhile is taken."""
 
         def waiting() -> None:
             self._reporter.tell(Waiting(step=step))
 
-        with self._store.claimed(self._of(step), waiting=waiting):
+        with self._store.claimed(self._of(step), waiting=waiting, stop=self._workshop.stop):
             found = None if anew else self._store.entry_under_lock(self._of(step))
-            return self._hit(step, found) or self._made(step)
+            return self._hit(step, found) or self._made(step, device)
 
     def _hit(self, step: Step, entry: Entry | None) -> StepOutcome | None:
         if entry is None:
@@ -193,9 +213,11 @@ class _Run:
         self._reporter.tell(Hit(step=step, record=entry.record))
         return StepOutcome(key=step.key, status="hit", entry=entry)
 
-    def _made(self, step: Step) -> StepOutcome:
+    def _made(self, step: Step, device: Device | None) -> StepOutcome:
         order = Order(
-            step=step,
+            step=step if device is None else device.placed(step),
+            device=None if device is None else device.name,
+            confined={} if device is None else device.environment,
             fingerprint=self._of(step),
             entries=self._entries,
             predicted_bytes=self._predicted.get(step.key),

@@ -131,7 +131,10 @@ def _line(event: Event) -> Line:  # noqa: C901, PLR0911 - one case for each even
             return {"event": "begun", "n_steps": event.n_steps}
         case Started():
             fingerprint = event.fingerprint
-            return {"event": "started", "step": event.step.key, "fingerprint": fingerprint}
+            device = {} if event.device is None else {"device": event.device}
+            return {
+                "event": "started", "step": event.step.key, "fingerprint": fingerprint, **device
+            }  # fmt: skip
         case Waiting():
             return {"event": "waiting", "step": event.step.key}
         case Hit():

@@ -4,19 +4,34 @@ from __future__ import annotations
 
 import fcntl
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from llamacpp_pipeline.errors import InterruptedRunError
+
+LOOK_SECONDS = 0.2
+
 
 @contextmanager
-def locked(path: Path, *, waiting: Callable[[], None] | None = None) -> Iterator[None]:
-    """Hold the lock, waiting for it where another process does; `waiting` is told so, once."""
+def locked(
+    path: Path,
+    *,
+    waiting: Callable[[], None] | None = None,
+    stop: threading.Event | None = None,
+) -> Iterator[None]:
+    """Hold the lock, waiting for it where another process does; `waiting` is told so, once.
+
+    Raises:
+        InterruptedRunError: `stop` was set while waiting.
+
+    """
     descriptor = _take(path, wait=False)
     if descriptor is None:
         if waiting is not None:
             waiting()
-        descriptor = _take(path, wait=True)
+        descriptor = _take(path, wait=True) if stop is None else _take_unless(stop, path)
     try:
         yield
     finally:
@@ -33,6 +48,16 @@ def locked_if_free(path: Path) -> Iterator[bool]:
     finally:
         if descriptor is not None:
             os.close(descriptor)
+
+
+def _take_unless(stop: threading.Event, path: Path) -> int:
+    """The same, given up when `stop` is set: no signal reaches a thread that waits in flock."""
+    while True:
+        descriptor = _take(path, wait=False)
+        if descriptor is not None:
+            return descriptor
+        if stop.wait(LOOK_SECONDS):
+            raise InterruptedRunError("it waited for another run")
 
 
 def _take(path: Path, *, wait: bool) -> int | None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Protocol
 
 from llamacpp_pipeline import __version__
 from llamacpp_pipeline.engine import diagnosis
+from llamacpp_pipeline.engine.devices import ONE_AT_A_TIME, Devices
 from llamacpp_pipeline.engine.diagnosis import Room
 from llamacpp_pipeline.engine.events import Reporter, Retried, Started
 from llamacpp_pipeline.engine.leaves import refuse_changed
@@ -62,6 +64,8 @@ class Workshop:
     tools: Tools
     machine: Machine
     environ: Mapping[str, str]  # the user's; a stage sees of it what it declares
+    devices: Devices = ONE_AT_A_TIME
+    stop: threading.Event = field(default_factory=threading.Event)  # the runner's: ends children
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,22 +76,33 @@ class Order:
     fingerprint: str
     entries: Mapping[str, Entry]  # of the steps before, by their keys
     predicted_bytes: int | None = None
+    device: str | None = None  # where several steps run at once
+    confined: Mapping[str, str] = field(default_factory=dict)  # variables that keep it there
 
 
 class Timesheet:
-    """Seconds that children ran, whatever became of them."""
+    """Seconds during which a child ran, or several, whatever became of them."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
+        self._lock = threading.Lock()
+        self._running = 0
+        self._since = 0.0
 
     @contextmanager
     def running(self) -> Iterator[None]:
         """A child runs while this lasts."""
-        started = time.monotonic()
+        with self._lock:
+            if not self._running:
+                self._since = time.monotonic()
+            self._running += 1
         try:
             yield
         finally:
-            self.seconds += time.monotonic() - started
+            with self._lock:
+                self._running -= 1
+                if not self._running:
+                    self.seconds += time.monotonic() - self._since
 
 
 class Attempt:
@@ -117,7 +132,7 @@ class Attempt:
             argv=(*self.workshop.tools.prefix(stage.tool), *arguments),
             cwd=self.folder,
             log=self.log,
-            environment=declared,
+            environment={**declared, **self.order.confined},
             secrets=secrets_in(declared),
         )
 
@@ -220,7 +235,7 @@ def _attempted(
             _refuse_too_little_room(order, store)
             attempt = Attempt(order, workshop, folder)
             command = attempt.command()
-            reporter.tell(Started(step=step, fingerprint=order.fingerprint))
+            reporter.tell(Started(step=step, fingerprint=order.fingerprint, device=order.device))
             with timesheet.running():
                 outcome = workshop.runner.run(command, reporter.watch(step))
             result = attempt.result(outcome)

@@ -1,4 +1,4 @@
-"""A run as a person sees it: a live line for the running step, plain lines without a terminal."""
+"""A run as a person sees it: a live line for what runs, plain lines without a terminal."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ LIVE_SECONDS = 0.1  # a live line is drawn again no sooner
 PLAIN_SECONDS = 15.0  # a plain line is written no sooner
 SILENT_SECONDS = 5.0  # after so long without output, that is said
 OVERLAP = 256  # of a counter that a read split
+BESIDE = "  |  "
 ERASE = "\r\x1b[K"
 
 
@@ -81,7 +82,7 @@ class Counter:
 
 @dataclass
 class Running:
-    """The step that runs now: a watcher of its child that keeps what there is to show."""
+    """A step that runs now: a watcher of its child that keeps what there is to show."""
 
     title: str
     counter: Counter | None
@@ -89,6 +90,7 @@ class Running:
     clock: Callable[[], float]
 
     def __post_init__(self) -> None:
+        self.drawn = float("-inf")
         self.started = self.spoke = self.clock()
         self.vitals = ""
         self._cpu: tuple[float, float] | None = None
@@ -133,7 +135,9 @@ class Progress:
         self._live = self._stream.isatty() if live is None else live
         self._clock = clock
         self._n_steps = 0
-        self._number = 0
+        self._begun = 0
+        self._numbers: dict[str, int] = {}  # of the steps that have begun and are not over
+        self._running: dict[str, Running] = {}
         self._drawn = float("-inf")
 
     def tell(self, event: Event) -> None:
@@ -151,52 +155,60 @@ class Progress:
         """The live line of a step."""
         pattern = step.stage.progress
         counter = None if pattern is None else Counter(pattern, clock=self._clock)
-        self._drawn = float("-inf") if self._live else self._clock()
-        return Running(self._title(step), counter, self._draw, self._clock)
+        running = Running(self._title(step), counter, self._draw, self._clock)
+        self._drawn, running.drawn = float("-inf"), self._clock()
+        self._running[step.key] = running
+        return running
 
     def _line(self, event: Event) -> str | None:  # noqa: C901, PLR0911 - one case for each event
         match event:
             case Begun():
-                self._n_steps, self._number = event.n_steps, 0
+                self._n_steps, self._begun = event.n_steps, 0
+                self._numbers.clear()
                 return None
             case Started():
                 return None if self._live else f"{self._title(event.step)}  started"
             case Waiting():
                 return f"{self._title(event.step)}  waiting: another run is making it"
             case Hit():
-                return f"{self._next(event.step)}  in the store"
+                return f"{self._over(event.step)}  in the store"
             case Done():
-                return f"{self._next(event.step)}  done in {_cost(event)}"
+                return f"{self._over(event.step)}  done in {_cost(event)}"
             case Retried():
                 why = event.error.message.removeprefix(f"{event.step.key}: ")
                 return f"{self._title(event.step)}  {why}; once more"
             case Failed():
-                return f"{self._next(event.step)}  failed\n{_indented(event.error.report())}"
+                return f"{self._over(event.step)}  failed\n{_indented(event.error.report())}"
             case Skipped():
-                return f"{self._next(event.step)}  skipped: {event.because} failed"
+                return f"{self._over(event.step)}  skipped: {event.because} failed"
             case Ended():
                 return "interrupted" if event.interrupted else None
 
     def _title(self, step: Step) -> str:
         width = len(str(self._n_steps))
-        return f"[{self._number + 1:>{width}}/{self._n_steps}] {step.key}"
+        if step.key not in self._numbers:
+            self._begun += 1
+            self._numbers[step.key] = self._begun
+        return f"[{self._numbers[step.key]:>{width}}/{self._n_steps}] {step.key}"
 
-    def _next(self, step: Step) -> str:
+    def _over(self, step: Step) -> str:
         title = self._title(step)
-        self._number += 1
+        self._running.pop(step.key, None)
+        del self._numbers[step.key]
         return title
 
     def _draw(self, running: Running) -> None:
         now = self._clock()
-        if now - self._drawn < (LIVE_SECONDS if self._live else PLAIN_SECONDS):
+        last, pause = (self._drawn, LIVE_SECONDS) if self._live else (running.drawn, PLAIN_SECONDS)
+        if now - last < pause:
             return
-        self._drawn = now
-        text = running.text()
+        self._drawn = running.drawn = now
         if self._live:
+            text = BESIDE.join(each.text() for each in self._running.values())
             width = shutil.get_terminal_size().columns
             self._write(f"{ERASE}{text[: width - 1]}")
         else:
-            self._write(f"{text}\n")
+            self._write(f"{running.text()}\n")
 
     def _write(self, text: str) -> None:
         self._stream.write(text)

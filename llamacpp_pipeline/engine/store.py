@@ -17,6 +17,7 @@ import logging
 import os
 import shutil
 import stat
+import threading
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -152,10 +153,19 @@ class Store:
 
     @contextmanager
     def claimed(
-        self, fingerprint: str, *, waiting: Callable[[], None] | None = None
+        self,
+        fingerprint: str,
+        *,
+        waiting: Callable[[], None] | None = None,
+        stop: threading.Event | None = None,
     ) -> Iterator[None]:
-        """Hold the right to make this step; another process that makes it is waited for."""
-        with locked(self.lock(fingerprint), waiting=waiting):
+        """Hold the right to make this step; another process that makes it is waited for.
+
+        Raises:
+            InterruptedRunError: `stop` was set meanwhile.
+
+        """
+        with locked(self.lock(fingerprint), waiting=waiting, stop=stop):
             yield
 
     @contextmanager

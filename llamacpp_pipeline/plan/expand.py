@@ -115,7 +115,7 @@ class Expansion:
             params=params,
             inputs=inputs,
             after=after,
-            placement=self.config.placement,
+            placement=self.config.placement.of_stages,
         )
 
 

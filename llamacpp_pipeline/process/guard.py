@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterable
 
 
@@ -19,17 +20,20 @@ class Guard:
 
     def __init__(self) -> None:
         self._groups: set[int] = set()
+        self._lock = threading.Lock()
         self._process = _start()
 
     def add(self, group: int) -> None:
         """Kill `group` if this process ends without removing it."""
-        self._groups.add(group)
-        self._tell(f"+{group}\n")
+        with self._lock:
+            self._groups.add(group)
+            self._tell(f"+{group}\n")
 
     def remove(self, group: int) -> None:
         """`group` has ended."""
-        self._groups.discard(group)
-        self._tell(f"-{group}\n")
+        with self._lock:
+            self._groups.discard(group)
+            self._tell(f"-{group}\n")
 
     def close(self) -> None:
         """End the guard, which kills what is still listed."""

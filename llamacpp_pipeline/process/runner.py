@@ -40,12 +40,22 @@ class Grace:
 
 @final
 class LocalRunner:
-    """Runs commands on this machine, one at a time."""
+    """Runs commands on this machine, one at a time in each thread.
+
+    Signals reach the main thread only. Where `stop` is set, the children of all threads are ended
+    as by Ctrl-C, and no other is started.
+    """
 
     def __init__(
-        self, *, grace: Grace | None = None, environ: Mapping[str, str] | None = None
+        self,
+        *,
+        grace: Grace | None = None,
+        environ: Mapping[str, str] | None = None,
+        stop: threading.Event | None = None,
     ) -> None:
         self._grace = grace or Grace()
+        self._stop = stop or threading.Event()
+        self._preparing = threading.Lock()
         self._environ = environ
         self._guard: Guard | None = None
         self._stack = contextlib.ExitStack()
@@ -63,9 +73,11 @@ class LocalRunner:
 
         Raises:
             StepFailedError: it could not be started.
-            InterruptedRunError: Ctrl-C or SIGTERM; the child and its group have ended.
+            InterruptedRunError: Ctrl-C, SIGTERM or `stop`; the child and its group have ended.
 
         """
+        if self._stop.is_set():
+            raise InterruptedRunError(f"{Path(command.argv[0]).name} was not started any more")
         guard, environment = self._prepare(command)
         held = HeldSignals()
         started = time.monotonic()
@@ -75,23 +87,25 @@ class LocalRunner:
             child = stack.enter_context(_attended(command, environment, guard, watcher))
             try:
                 held.release()
-                child.wait()
+                child.wait(self._stop)
             except KeyboardInterrupt:
                 child.stop(self._grace)
                 raise InterruptedRunError(_interrupted(command), log=command.log) from None
         return child.outcome(time.monotonic() - started)
 
     def _prepare(self, command: Command) -> tuple[Guard, dict[str, str]]:
-        if self._guard is None or self._config_home is None:
-            home = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="no-config-"))
-            self._config_home = Path(home)
-            self._guard = Guard()
-            self._stack.callback(self._guard.close)
+        guard, home = self._surroundings()
         inherited = os.environ if self._environ is None else self._environ
-        environment = child_environment(
-            inherited, declared=command.environment, config_home=self._config_home
-        )
-        return self._guard, environment
+        return guard, child_environment(inherited, declared=command.environment, config_home=home)
+
+    def _surroundings(self) -> tuple[Guard, Path]:
+        with self._preparing:
+            if self._guard is None or self._config_home is None:
+                home = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="no-config-"))
+                self._config_home = Path(home)
+                self._guard = Guard()
+                self._stack.callback(self._guard.close)
+            return self._guard, self._config_home
 
 
 def command_line(command: Command) -> str:
@@ -125,11 +139,18 @@ class _Child:
         self._waiter = threading.Thread(target=self._reap, daemon=True)
         self._waiter.start()
 
-    def wait(self) -> None:
-        """Until it ends, with a look at it about once a second."""
+    def wait(self, stop: threading.Event) -> None:
+        """Until it ends, with a look at it about once a second.
+
+        Raises:
+            KeyboardInterrupt: `stop` was set.
+
+        """
         for pause in _pauses():
             if self._ended.wait(pause):
                 return
+            if stop.is_set():
+                raise KeyboardInterrupt
             if self._pump.failure is not None:
                 self.kill_group()
                 self._ended.wait()

@@ -14,6 +14,7 @@ from llamacpp_pipeline.errors import PipelineError
 
 Argv = tuple[str, ...]
 Paths = Mapping[str, Path]
+Lane = Literal["device", "host", "alone"]
 MadeBy = Literal["binary", "converter", "pipeline"]
 
 
@@ -77,6 +78,8 @@ class ToolStage(Generic[P, R]):
     error with the fix, to be raised (with the log's path) instead of a general one.
     `tool` is a llama.cpp binary, "convert_hf_to_gguf", or a module of this package
     that is run as `python -m`.
+    `lane`: "device" measures one model and takes one device; "host" computes without a GPU;
+    "alone" takes the whole machine.
     """
 
     name: str
@@ -94,6 +97,7 @@ class ToolStage(Generic[P, R]):
     complete: Callable[[P, R, Paths], R] | None = None
     explain: Callable[[str], PipelineError | None] = no_explanation
     progress: ProgressPattern | None = None
+    lane: Lane = "alone"  # beside what it may run, where `placement.devices` names several
     machine_bound: bool = False  # its numbers are of this machine and placement: hash both
     environment: frozenset[str] = field(default_factory=frozenset)  # variables it may see
 

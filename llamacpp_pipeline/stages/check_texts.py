@@ -138,6 +138,7 @@ STAGE = ToolStage(
     outputs={"digests": "texts.json"},
     params=CheckTextsParams,
     result=CheckTextsResult,
+    lane="host",
     argv=argv,
     parse=parse,
     explain=own_tool.explain,

@@ -222,6 +222,7 @@ STAGE = ToolStage(
     outputs={"gguf": "model.gguf"},
     params=ConvertParams,
     result=ConvertResult,
+    lane="host",
     argv=argv,
     parse=parse,
     complete=complete,

@@ -200,6 +200,7 @@ STAGE = ToolStage(
     outputs={"tasks": "tasks.bin", "index": "index.jsonl", "report": "report.json"},
     params=DatasetParams,
     result=DatasetResult,
+    lane="host",
     argv=argv,
     parse=parse,
     explain=own_tool.explain,

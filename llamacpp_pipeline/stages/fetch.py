@@ -253,6 +253,7 @@ STAGE = ToolStage(
     outputs={"files": "files"},
     params=FetchParams,
     result=FetchResult,
+    lane="host",
     argv=argv,
     parse=parse,
     explain=own_tool.explain,

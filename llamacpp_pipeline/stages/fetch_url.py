@@ -121,6 +121,7 @@ STAGE = ToolStage(
     outputs={"file": "file"},
     params=FetchUrlParams,
     result=FetchUrlResult,
+    lane="host",
     argv=argv,
     parse=parse,
     explain=own_tool.explain,

@@ -171,6 +171,7 @@ STAGE = ToolStage(
     outputs={"report": "check.json", "statistics": "statistics.json"},
     params=CheckParams,
     result=CheckResult,
+    lane="host",
     argv=argv,
     parse=parse,
     explain=own_tool.explain,

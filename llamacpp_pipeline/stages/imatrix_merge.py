@@ -131,6 +131,7 @@ STAGE = ToolStage(
     outputs={"imatrix": "imatrix.gguf", "statistics": "statistics.json"},
     params=MergeParams,
     result=MergeResult,
+    lane="host",
     argv=argv,
     parse=parse,
     explain=own_tool.explain,

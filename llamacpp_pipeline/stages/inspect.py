@@ -160,6 +160,7 @@ STAGE = ToolStage(
     outputs={"facts": "facts.json"},
     params=InspectParams,
     result=InspectResult,
+    lane="host",
     argv=argv,
     parse=parse,
     explain=own_tool.explain,

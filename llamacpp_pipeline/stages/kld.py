@@ -219,6 +219,7 @@ STAGE = ToolStage(
     outputs={},
     params=KldParams,
     result=KldResult,
+    lane="device",
     argv=argv,
     parse=parse,
     placement=placement_flags,

@@ -270,6 +270,7 @@ STAGE = ToolStage(
     outputs={"gguf": "model.gguf"},
     params=QuantizeParams,
     result=QuantizeResult,
+    lane="host",
     argv=argv,
     parse=parse,
     placement=placement_argument,

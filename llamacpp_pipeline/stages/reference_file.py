@@ -249,6 +249,7 @@ STAGE = ToolStage(
     outputs={"report": "reference.json"},
     params=ReferenceParams,
     result=ReferenceResult,
+    lane="host",
     argv=argv,
     parse=parse,
     explain=own_tool.explain,

@@ -177,6 +177,7 @@ STAGE = ToolStage(
     outputs={"gguf": "model.gguf", "decision": "decision.json"},
     params=SelectParams,
     result=Decision,
+    lane="host",
     argv=argv,
     parse=parse,
     complete=complete,

@@ -274,6 +274,7 @@ STAGE = ToolStage(
     outputs={"report": "weights.json"},
     params=WeightsParams,
     result=WeightsResult,
+    lane="host",
     argv=argv,
     parse=parse,
     explain=own_tool.explain,

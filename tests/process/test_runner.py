@@ -292,3 +292,31 @@ def test_an_interrupt_during_the_start_is_not_lost(tmp_path: Path) -> None:
         with pytest.raises(InterruptedRunError):
             runner.run(hostile(tmp_path, "wait", str(ready)))
     assert not set(psutil.Process().children()) - before
+
+
+def test_children_of_several_threads_are_ended_by_stop_and_no_other_starts(tmp_path: Path) -> None:
+    stop = threading.Event()
+    errors: list[InterruptedRunError] = []
+
+    def work(runner: LocalRunner, folder: Path) -> None:
+        try:
+            runner.run(hostile(folder, "ignore-signals", str(folder / "pid")))
+        except InterruptedRunError as error:
+            errors.append(error)
+
+    folders = [tmp_path / name for name in ("one", "two")]
+    with LocalRunner(grace=QUICK, stop=stop) as runner:
+        threads = []
+        for folder in folders:
+            folder.mkdir()
+            threads.append(threading.Thread(target=work, args=(runner, folder)))
+            threads[-1].start()
+        pids = [int(appears(folder / "pid")) for folder in folders]
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+        assert len(errors) == 2
+        assert all(gone(pid) for pid in pids)
+        with pytest.raises(InterruptedRunError, match="was not started any more"):
+            runner.run(hostile(tmp_path, "ignore-signals", str(tmp_path / "pid")))

@@ -172,3 +172,46 @@ def test_listeners_hear_what_is_shown(clock: Clock) -> None:
     reporters.watch(A).output("of 5 [2]")
 
     assert stream.getvalue() == other.getvalue() == "[1/1] a  started\n"
+
+
+def test_what_runs_at_once_stands_on_one_line_with_numbers_of_its_own(
+    clock: Clock, record: StepRecord
+) -> None:
+    stream = io.StringIO()
+    progress = Progress(stream, live=True, clock=clock)
+    one, two = step("one"), step("two")
+    progress.tell(Begun(n_steps=2))
+    for each in (one, two):
+        progress.tell(Started(step=each, fingerprint="f", device="cpu0"))
+    first, second = progress.watch(one), progress.watch(two)
+    clock.now += 3
+    first.output("of 8 sacks [2]")
+    clock.now += 1
+    second.output("of 8 sacks [4]")
+
+    last = stream.getvalue().rpartition("\x1b[K")[2]
+    assert last.startswith("[1/2] one  4.0s")
+    assert "  |  [2/2] two  4.0s" in last
+    progress.tell(Done(step=two, record=record))
+    assert "[2/2] two  done in" in stream.getvalue()
+    clock.now += 1
+    first.output("[3]")
+    assert "two" not in stream.getvalue().rpartition("\x1b[K")[2]
+
+
+def test_without_a_terminal_each_writes_its_own_lines(clock: Clock) -> None:
+    stream = io.StringIO()
+    progress = Progress(stream, live=False, clock=clock)
+    progress.tell(Begun(n_steps=2))
+    watchers = []
+    for each in (step("one"), step("two")):
+        progress.tell(Started(step=each, fingerprint="f"))
+        watchers.append(progress.watch(each))
+    clock.now += 16
+    for watcher in watchers:
+        watcher.output("[1]")
+        watcher.output("[2]")
+
+    lines = stream.getvalue().splitlines()
+    assert lines[:2] == ["[1/2] one  started", "[2/2] two  started"]
+    assert [line[:9] for line in lines[2:]] == ["[1/2] one", "[2/2] two"]

@@ -1,0 +1,89 @@
+"""Candidates made, measured and chosen between with the real binaries, on the demo model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from llamacpp_pipeline.toolchain.binaries import Toolchain
+from tests.tools.test_pipeline import Place
+
+pytestmark = [pytest.mark.tools, pytest.mark.timeout(600)]
+
+CONFIG = """
+model: {demo: true, name: small}
+convert: {pre_tokenizer: qwen35}
+evaluation: {corpus: {demo: evaluation}, n_ctx: 128, n_chunks: 24}
+calibration: {corpus: {demo: calibration}, n_ctx: 128, n_chunks: 8}
+variants:
+  - Q4_K_M
+  - name: small
+    ftype: Q3_K_M
+    candidates: [Q2_K, Q4_K_M, {name: no-imatrix, imatrix: false}]
+bench: null
+"""
+
+
+@pytest.fixture(scope="module")
+def done(toolchain: Toolchain, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """A run from an empty store."""
+    del toolchain
+    folder = tmp_path_factory.mktemp("selection")
+    (folder / "small.yaml").write_text(CONFIG)
+    place = Place(folder)
+    ran = place.run("run")
+    assert ran.returncode == 0, ran.stderr
+    return place
+
+
+def test_the_best_of_the_candidates_that_are_small_enough_is_delivered(done: Place) -> None:
+    (selection,) = done.results()["selections"]
+    figures = {one["name"]: one for one in selection["candidates"]}
+
+    assert list(figures) == ["base", "Q2_K", "Q4_K_M", "no-imatrix"]
+    assert figures["Q4_K_M"]["too_large"]
+    running = {n: one["mean_kld"]["value"] for n, one in figures.items() if not one["too_large"]}
+    assert running[selection["kept"]] == min(running.values())
+    assert selection["kept"] == "base"
+    assert selection["reason"] == "kld"
+    assert running["Q2_K"] > running["no-imatrix"] > running["base"]
+
+
+def test_differences_are_those_over_the_same_chunks_and_sharper_for_it(done: Place) -> None:
+    (selection,) = done.results()["selections"]
+    for one in selection["candidates"]:
+        if one["name"] == selection["kept"]:
+            continue
+        kept = next(c for c in selection["candidates"] if c["name"] == selection["kept"])
+        printed = (one["mean_kld"]["stderr"] ** 2 + kept["mean_kld"]["stderr"] ** 2) ** 0.5
+        assert one["difference"]["paired"]
+        assert one["difference"]["stderr"] < printed
+
+
+def test_the_file_delivered_is_the_kept_one_and_is_measured_as_such(done: Place) -> None:
+    results = done.results()
+    row = next(row for row in results["variants"] if row["label"] == "small")
+    kept = next(one for one in results["selections"][0]["candidates"] if one["name"] == "base")
+
+    assert row["quality"]["mean_kld"] == kept["mean_kld"]
+    assert (done.out / "small-small.gguf").stat().st_size == kept["file_bytes"]
+    assert not list(Path(done.out).glob("*~*"))
+
+
+def test_a_candidate_that_is_another_variant_was_not_made_twice(done: Place) -> None:
+    assert "quantize/small~Q4_K_M" in done.events("hit")
+    assert "kld/small~Q4_K_M" in done.events("hit")
+
+
+def test_a_second_run_chooses_nothing_anew(done: Place) -> None:
+    assert "nothing to do" in done.run("run").stderr
+
+
+def test_another_rule_chooses_again_without_measuring_again(done: Place) -> None:
+    ran = done.run("run", "--set", "selection.larger_by=0.5")
+
+    assert ran.returncode == 0, ran.stderr
+    assert done.events("done") == ["select/small"]
+    (selection,) = done.results()["selections"]
+    assert (selection["kept"], selection["reason"]) == ("Q4_K_M", "kld")
