@@ -6,9 +6,7 @@ import re
 import shlex
 
 SPECIAL = re.compile(r"[\\`*\[\]<>|~$!]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
-AUTOLINK = re.compile(
-    r"(?i)(?<=\bhttps):|(?<=\bhttp):|(?<=\bftp):|(?<=\bmailto):|(?<=\bwww)\.|(?<=\w)@(?=\w)"
-)
+AUTOLINK = re.compile(r"(?i):(?=//)|(?<=mailto):|(?<=xmpp):|(?<=www)\.|(?<=[^\s])@(?=[^\s])")
 BLOCK_START = re.compile(r"^(?:[#+=-]|(?P<number>\d+)(?P<mark>[.)])(?=\s|$))")
 BACKTICKS = re.compile("`+")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")

@@ -1,0 +1,155 @@
+"""Text of others changes what the card says, never how it is built.
+
+The card is read as a Hub reads it (GFM: tables, bare links, HTML): whatever stands in a name, a
+licence or a file name, the sequence of its headings, tables, rows, cells, links and tags stays.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterator
+
+import pytest
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from llamacpp_pipeline.report.card import render_card
+from llamacpp_pipeline.results.assemble import results_document
+from llamacpp_pipeline.results.document import ResultsDocument
+from llamacpp_pipeline.results.table import VariantRow
+from llamacpp_pipeline.stages.weights import TensorTrouble
+from tests.unit.results.sample import NOBODY, sample_run
+
+READER = MarkdownIt("gfm-like")
+FRAGMENTS = (
+    "|", "||", "\\|", "\\", "`", "``", "```", "~~~", "\n", "\r\n", "\n\n", "\t", "    ", "\u2028",
+    "<script>alert(1)</script>", "<img src=x onerror=y>", "</table>", "<!--", "-->", "&lt;b&gt;",
+    "[a](http://e.vil)", "![a](http://e.vil/x.png)", "[a]: http://e.vil", "[a]", "](", "(", ")",
+    "<http://e.vil>", "http://e.vil", "https://e.vil/?q=1", "www.e.vil", "me@e.vil",
+    "HTTPS://E.VIL", "ftp://e.vil", "javascript:alert(1)", "mailto:a@e.vil", "**b**", "__b__",
+    "*i*", "_i_", "~~s~~", "# h", "## h", "- l", "+ l", "1. l", "1) l", "> q", "---", "===",
+    "***", "| a | b |", "|---|---|", "$x$", "$$", "{{ 7 * 7 }}", "{% raw %}", "\x00", "\x1b[31m",
+    "a", "Z", "9", "é", "名", " ", "]]>", "<details>", "&", "&#60;", "&amp;", "<a href='x'>", "--",
+    "\u202e", "^", ":", ";", "@", "e.vil",
+)  # fmt: skip
+ALWAYS = tuple(f"x{fragment}y" for fragment in FRAGMENTS)
+PLAIN = "plain"
+LEAVES = {"text", "text_special"}
+
+
+def mixed(seed: int) -> str:
+    chance = random.Random(seed)  # noqa: S311  no secret
+    return "".join(chance.choice(FRAGMENTS) for _ in range(chance.randint(1, 12)))
+
+
+def poisoned(text: str) -> ResultsDocument:
+    """A document with the text wherever others' text can stand."""
+    document = results_document(sample_run(), redactor=NOBODY)
+    named = f"n{text}"  # names are never empty
+    rows = tuple(_row(row, at, named) for at, row in enumerate(document.variants))
+    corpus = document.conditions.corpus.model_copy(
+        update={"label": named, "source": f"{named}@{named}"}
+    )
+    calibration = document.conditions.calibration
+    assert calibration is not None
+    assert document.speed is not None
+    assert document.weights is not None
+    worst = TensorTrouble(name=named, dtype=named, n_values=9, max_abs=1e5, n_overflow=1,
+                          n_to_zero=0, n_subnormal=0, n_nan=0, n_inf=0)  # fmt: skip
+    comparison = document.comparisons[0].model_copy(
+        update={
+            "variant": rows[1].label, "against": rows[0].label,
+            "variant_label": named, "against_label": named,
+        }
+    )  # fmt: skip
+    changes = {
+        "name": named,
+        "model": document.model.model_copy(
+            update={"repo": named, "commit": named, "pre_tokenizer": named, "license": named,
+                    "tags": (named,), "languages": (named,), "pipeline_tag": named}
+        ),
+        "publication": document.publication.model_copy(
+            update={"title": named, "license": named, "base_model": named, "quantized_by": named}
+        ),
+        "conditions": document.conditions.model_copy(
+            update={
+                "corpus": corpus, "commit": named,
+                "calibration": calibration.model_copy(update={"text": corpus}),
+            }
+        ),
+        "speed": document.speed.model_copy(update={"cpu": named, "gpu": named, "backends": named}),
+        "toolchain": document.toolchain.model_copy(update={"note": named, "backend": named}),
+        "weights": document.weights.model_copy(update={"fits_f16": False, "worst": (worst,)}),
+        "variants": rows,
+        "references": (
+            rows[0].model_copy(update={"kind": "other", "label": f"{named}?", "recipe": None}),
+        ),
+        "reference": document.reference.model_copy(update={"file": f"{named}.gguf"}),
+        "comparisons": (comparison,),
+        "incomplete": (named,),
+        "commands": tuple(
+            command.model_copy(update={"argv": (*command.argv, named)})
+            for command in document.commands
+        ),
+    }  # fmt: skip
+    return document.model_copy(update=changes)
+
+
+def _row(row: VariantRow, at: int, text: str) -> VariantRow:
+    assert row.recipe is not None
+    recipe = row.recipe.model_copy(
+        update={"ftype": text, "tensor_types": {text: text}, "overridden": {text: 1},
+                "fallbacks": (text,)}
+    )  # fmt: skip
+    return row.model_copy(
+        update={"label": f"{text}{at}", "file": f"{text}{at}.gguf", "recipe": recipe}
+    )
+
+
+def shape(card: str) -> list[tuple[str, ...]]:
+    """How the body is built: every token but the words themselves."""
+    _, _, body = card.partition("\n---\n")
+    return [found for token in READER.parse(body) for found in _shape(token)]
+
+
+def _shape(token: Token) -> Iterator[tuple[str, ...]]:
+    target = str(token.attrs.get("href", token.attrs.get("src", "")))
+    html = token.content if token.type.startswith("html") else ""
+    yield (token.type, token.tag, target, html)
+    for child in token.children or ():
+        if child.type not in LEAVES:
+            yield from _shape(child)
+
+
+EXPECTED = shape(render_card(poisoned(PLAIN)))
+
+
+def test_the_plain_card_is_what_it_should_be() -> None:
+    kinds = [found[0] for found in EXPECTED]
+
+    assert kinds.count("table_open") == 7
+    assert "link_open" not in kinds
+    assert {found[3] for found in EXPECTED if found[0].startswith("html")} == {
+        "<details>\n<summary>The tail of the KLD, and more of the same measurement</summary>\n",
+        "</details>\n",
+    }
+
+
+@pytest.mark.parametrize("text", ALWAYS)
+def test_no_single_fragment_changes_how_the_card_is_built(text: str) -> None:
+    assert shape(render_card(poisoned(text))) == EXPECTED
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_no_mixture_of_them_does(seed: int) -> None:
+    text = mixed(seed)
+
+    assert shape(render_card(poisoned(text))) == EXPECTED, repr(text)
+
+
+def test_a_hub_id_is_the_only_link() -> None:
+    body = READER.render(render_card(results_document(sample_run(), redactor=NOBODY)))
+
+    links = re.findall(r'href="([^"]*)"', body)
+    assert set(links) == {"https://huggingface.co/someone/Tiny"}
