@@ -11,12 +11,14 @@ from llamacpp_pipeline.config.clash import Clash
 from llamacpp_pipeline.config.placement import device_clashes
 from llamacpp_pipeline.config.spelling import did_you_mean
 from llamacpp_pipeline.config.task_sets import set_clashes
+from llamacpp_pipeline.stages.gguf_labels import MOST_BYTES
 from llamacpp_pipeline.stages.quant_types import FTYPES_NEEDING_IMATRIX
 
 if TYPE_CHECKING:
     from llamacpp_pipeline.config.candidates import CandidateConfig
     from llamacpp_pipeline.config.schema import CalibrationText, PipelineConfig, VariantConfig
 
+LONGEST_REPO = 96  # characters of a Hub id; as an address it still fits into the metadata
 RESERVED = "reference"  # the label of the unquantized GGUF's own steps
 
 
@@ -37,6 +39,7 @@ def clashes_in(config: PipelineConfig) -> Iterator[Clash]:
     yield from missing_imatrix_clashes(config)
     yield from reference_clashes(config)
     yield from comparison_clashes(config)
+    yield from long_label_clashes(config)
     yield from set_clashes(config)
 
 
@@ -165,3 +168,20 @@ def comparison_clashes(config: PipelineConfig) -> Iterator[Clash]:
         if comparison.variant == comparison.against:
             message = f"{comparison.variant} is compared with itself"
             yield Clash(path=("card", "compare", at, "against"), message=message)
+
+
+def long_label_clashes(config: PipelineConfig) -> Iterator[Clash]:
+    """Words that are to be written into the files and do not fit there."""
+    if not config.publish.labels_files:
+        return
+    card = config.card
+    for path, words, most in (
+        (("card", "quantized_by"), card.quantized_by, MOST_BYTES),
+        (("card", "license"), card.license, MOST_BYTES),
+        (("card", "base_model"), card.base_model, LONGEST_REPO),
+        (("model", "repo"), config.model.repo, LONGEST_REPO),
+        (("publish", "repo"), config.publish.repo, LONGEST_REPO),
+    ):
+        if words is not None and len(words.encode()) > most:
+            message = f"is too long for the files' metadata: at most {most} bytes"
+            yield Clash(path=path, message=message)

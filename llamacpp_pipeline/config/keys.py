@@ -144,5 +144,6 @@ WHY: Mapping[str, str] = {
     "publish": "where `llamacpp-pipeline push` puts the result folder",
     "publish.repo": "owner/name on the Hub; null: `push --repo` says it",
     "publish.private": "of a repository that is made for it",
+    "publish.label_files": "say in each GGUF's metadata what made it; null: where `repo` is set",
     "publish.gated": "auto or manual: who wants the files must ask; null: open",
 }

@@ -244,6 +244,12 @@ class PublishConfig(Frozen):
     repo: OwnedRepoId | None = None
     private: bool = False
     gated: Literal["auto", "manual"] | None = None
+    label_files: bool | None = None  # say in each GGUF what made it; default: where there is a repo
+
+    @property
+    def labels_files(self) -> bool:
+        """Whether each GGUF says who made it from what."""
+        return self.repo is not None if self.label_files is None else self.label_files
 
 
 class PipelineConfig(Frozen):

@@ -125,7 +125,8 @@ class Attempt:
         if first != stage.tool:
             message = f"{stage.name}: its command begins with {first!r}, not with its tool"
             raise AssertionError(message)
-        arguments = (*(relative(a, self.folder) for a in rest), *self._placement())
+        own = (relative(argument, self.folder) for argument in rest)
+        arguments = (*self._labels(), *own, *self._placement())
         environ = self.workshop.environ
         declared = {name: environ[name] for name in stage.environment if name in environ}
         return Command(
@@ -168,6 +169,7 @@ class Attempt:
             made_by_id=tools.identity(stage.made_by),
             toolchain_note=None if stage.made_by == "pipeline" else tools.note,
             params=step.params.model_dump(mode="json"),
+            labels=dict(step.labels),
             inputs={name: supply.recorded for name, supply in self.inputs.items()},
             command=self._recorded_command(outcome.command),
             placement=step.placement,
@@ -199,7 +201,13 @@ class Attempt:
                 stage.tool, f"its output {missing}", diagnosis.evidence(log)
             )
         result: Frozen = stage.read(self.step.params, log, self.paths)
+        if stage.labels is not None:
+            stage.labels.refuse_other(self.step.labels, self.paths)
         return result
+
+    def _labels(self) -> tuple[str, ...]:
+        stage, labels = self.step.stage, self.step.labels
+        return () if stage.labels is None else tuple(stage.labels.flags(labels))
 
     def _placement(self) -> tuple[str, ...]:
         return tuple(self.step.stage.placement(self.step.placement))

@@ -19,6 +19,7 @@ from llamacpp_pipeline.plan.candidates import (
 )
 from llamacpp_pipeline.plan.datasets import dataset_steps
 from llamacpp_pipeline.plan.order import ordered
+from llamacpp_pipeline.plan.provenance import labelled
 from llamacpp_pipeline.plan.references import ReferenceFile, references_of
 from llamacpp_pipeline.plan.sources import HubCommit, Source, Sources
 from llamacpp_pipeline.plan.step import Input, Leaf, OutputRef, Plan, Step
@@ -61,7 +62,8 @@ def expand(config: PipelineConfig, sources: Sources) -> Plan:
 
     """
     refuse_one_text_for_both(texts_of(config, sources), sources.evaluation)
-    return Plan(steps=ordered(steps_of(Expansion(config=config, sources=sources))))
+    steps = ordered(steps_of(Expansion(config=config, sources=sources)))
+    return Plan(steps=labelled(steps, config))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -58,6 +58,8 @@ def document(step: Step, *, known: Mapping[str, str], identity: Identity, machin
         "made_by": [stage.made_by, identity(stage.made_by)],
         "inputs": {name: source(value, known) for name, value in sorted(step.inputs.items())},
     }
+    if step.labels:
+        body["labels"] = canonical(step.labels)
     if stage.machine_bound:
         body["placement"] = canonical(step.placement)
         body["machine"] = machine

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ class Step:
     inputs: Mapping[str, Input]
     after: tuple[str, ...] = ()  # steps that must have succeeded, whose outputs are not used
     placement: Placement = ANYWHERE
+    labels: Mapping[str, str | int] = field(default_factory=dict)  # written into what it makes
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -46,6 +46,8 @@ class ManifestStep(Documented):
     """BuildId of the binary, or the converter's id."""
     params: dict[str, Any]
     """Its parameters, defaults included."""
+    labels: dict[str, str | int] = {}
+    """Keys of ours in the metadata of what it made."""
     inputs: dict[str, RecordedInput]
     """Its inputs with their digests or fingerprints."""
     outputs: tuple[OutputFile, ...]

@@ -45,6 +45,7 @@ class StepRecord(Frozen):
     made_by_id: str  # BuildId, the converter's id, or "" for this package's own tools
     toolchain_note: str | None = None  # set where the source is a user's own checkout
     params: dict[str, Any]
+    labels: dict[str, str | int] = {}  # written into the metadata of what it made
     inputs: dict[str, RecordedInput]
     command: tuple[str, ...]  # as run, staging paths replaced by names
     placement: Placement

@@ -65,6 +65,18 @@ def no_explanation(log: str) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Labels:
+    """How a tool writes texts and whole numbers of ours into the metadata of what it makes.
+
+    `flags` come before the tool's other arguments; `refuse_other` raises UnreadableOutputError
+    where the file does not say what it was told to.
+    """
+
+    flags: Callable[[Mapping[str, str | int]], Argv]
+    refuse_other: Callable[[Mapping[str, str | int], Paths], None]
+
+
+@dataclass(frozen=True, kw_only=True)
 class ToolStage(Generic[P, R]):
     """One kind of work: one child process, its inputs and outputs, and the proof of its result.
 
@@ -99,6 +111,7 @@ class ToolStage(Generic[P, R]):
     progress: ProgressPattern | None = None
     lane: Lane = "alone"  # beside what it may run, where `placement.devices` names several
     machine_bound: bool = False  # its numbers are of this machine and placement: hash both
+    labels: Labels | None = None  # None: its files cannot be told anything
     environment: frozenset[str] = field(default_factory=frozenset)  # variables it may see
 
     def read(self, params: P, log: str, paths: Paths) -> R:

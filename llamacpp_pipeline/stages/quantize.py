@@ -18,6 +18,7 @@ from llamacpp_pipeline.stages.base import (
     ToolStage,
 )
 from llamacpp_pipeline.stages.gguf_facts import GgufFacts, read_gguf
+from llamacpp_pipeline.stages.gguf_labels import GGUF_LABELS
 from llamacpp_pipeline.stages.llama_failures import Known, explain_by
 from llamacpp_pipeline.stages.llama_failures import explain as explain_any
 from llamacpp_pipeline.stages.llama_log import complaints
@@ -275,6 +276,7 @@ STAGE = ToolStage(
     parse=parse,
     placement=placement_argument,
     complete=complete,
+    labels=GGUF_LABELS,
     explain=explain,
     progress=ProgressPattern(
         done=re.compile(r"\[\s*(?P<n>\d+)/\s*\d+\]"),

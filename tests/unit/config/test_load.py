@@ -372,6 +372,16 @@ ONE_PROBLEM = [
         id="reference-that-is-not-there",
     ),
     pytest.param(
+        GOOD + f"publish: {{repo: a/b}}\ncard: {{quantized_by: {'x' * 128}}}\n",
+        "a.yaml:8:22: card.quantized_by: is too long for the files' metadata: at most 127 bytes",
+        id="label-that-does-not-fit",
+    ),
+    pytest.param(
+        GOOD + "publish: {repo: name-alone}\n",
+        "a.yaml:7:17: publish.repo: 'name-alone' is not a Hub id with its owner: owner/name",
+        id="repository-of-nobody",
+    ),
+    pytest.param(
         GOOD + "toolchain: {path: .}\n",
         "a.yaml:7:12: toolchain: `path` goes with `source: path`, and only with it",
         id="checkout-that-would-not-be-used",
