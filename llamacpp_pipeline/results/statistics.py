@@ -52,22 +52,6 @@ def wilson(n_correct: int, n_tasks: int, *, confidence: float = CONFIDENCE) -> I
     return Interval(0.0 if n_correct == 0 else low, 1.0 if n_correct == n_tasks else high)
 
 
-def standard_error(n_correct: int, n_tasks: int) -> float | None:
-    """The standard error of a proportion as llama-perplexity prints it; None of a single task.
-
-    sqrt(p (1 - p) / (n - 1)).
-
-    Raises:
-        ValueError: where the counts are not possible.
-
-    """
-    _refuse_impossible(n_correct, n_tasks)
-    if n_tasks == 1:
-        return None
-    share = n_correct / n_tasks
-    return math.sqrt(share * (1 - share) / (n_tasks - 1))
-
-
 def discordant(one: Sequence[bool], other: Sequence[bool]) -> Discordant:
     """Where two models' answers to the same tasks, in the same order, part.
 

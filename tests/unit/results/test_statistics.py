@@ -14,7 +14,6 @@ from llamacpp_pipeline.results.statistics import (
     mean_error,
     paired_error,
     paired_interval,
-    standard_error,
     wilson,
 )
 
@@ -22,11 +21,11 @@ from llamacpp_pipeline.results.statistics import (
 @pytest.mark.parametrize(
     ("n_correct", "n_tasks", "low", "high"),
     [
-        # The rows of tests/logs/llama-perplexity/b10454/hellaswag.txt that the tool printed.
+        # Rows that the tool printed.
         pytest.param(1, 1, 20.6549, 100.0, id="all-of-one"),
         pytest.param(1, 2, 9.4531, 90.5469, id="half"),
         pytest.param(1, 4, 4.5587, 69.9358, id="a-quarter"),
-        pytest.param(46, 120, 30.1245, 47.2659, id="many"),
+        pytest.param(50, 120, 33.2384, 50.6120, id="many"),
     ],
 )
 def test_the_interval_is_the_one_that_the_tool_prints(
@@ -53,33 +52,10 @@ def test_the_wilson_interval_covers_the_true_share_as_often_as_it_says() -> None
     assert 0.93 < covered < 0.98
 
 
-@pytest.mark.parametrize(
-    ("n_correct", "n_tasks", "printed"),
-    [
-        pytest.param(423, 750, 1.8119, id="a-card: 56.4000 ±1.8119"),
-        pytest.param(214, 750, 1.6500, id="a-card: 28.5333 ±1.6500"),
-        pytest.param(42, 198, 2.9127, id="a-card: 21.2121 ±2.9127"),
-    ],
-)
-def test_the_standard_error_is_the_one_on_published_cards(
-    n_correct: int, n_tasks: int, printed: float
-) -> None:
-    error = standard_error(n_correct, n_tasks)
-
-    assert error is not None
-    assert round(100 * error, 4) == printed
-
-
-def test_one_task_has_no_standard_error() -> None:
-    assert standard_error(1, 1) is None
-
-
 @pytest.mark.parametrize(("n_correct", "n_tasks"), [(0, 0), (3, 2), (-1, 2)])
 def test_impossible_counts_are_refused(n_correct: int, n_tasks: int) -> None:
     with pytest.raises(ValueError, match="cannot be right"):
         wilson(n_correct, n_tasks)
-    with pytest.raises(ValueError, match="cannot be right"):
-        standard_error(n_correct, n_tasks)
 
 
 def test_answers_are_paired_by_position() -> None:
