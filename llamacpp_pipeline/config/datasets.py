@@ -12,12 +12,13 @@ from llamacpp_pipeline.datasets.rows import Container
 from llamacpp_pipeline.datasets.task import Form
 from llamacpp_pipeline.datasets.templates import TemplateName
 from llamacpp_pipeline.stages.base import Frozen
+from llamacpp_pipeline.stages.tasks import TaskCut
 
 Url = Annotated[str, StringConstraints(pattern=r"^https?://\S+$")]
 
 
-class TasksConfig(Frozen):
-    """The evaluation sets, and which of their tasks."""
+class TasksConfig(TaskCut):
+    """The evaluation sets, which of their tasks, and how these are computed."""
 
     sets: Annotated[tuple[str, ...], Field(min_length=1)]
     n_tasks: PositiveInt | None = 750  # of each set; None: all

@@ -23,6 +23,7 @@ from llamacpp_pipeline.plan.provenance import labelled
 from llamacpp_pipeline.plan.references import ReferenceFile, references_of
 from llamacpp_pipeline.plan.sources import HubCommit, Source, Sources
 from llamacpp_pipeline.plan.step import Input, Leaf, OutputRef, Plan, Step
+from llamacpp_pipeline.plan.tasks import TASKS, task_steps
 from llamacpp_pipeline.stages import (
     bench,
     check_texts,
@@ -38,6 +39,7 @@ from llamacpp_pipeline.stages import (
     quantize,
     reference_file,
     select,
+    tasks,
     weights,
 )
 from llamacpp_pipeline.stages.base import Frozen, ToolStage
@@ -142,6 +144,7 @@ STAGES: Mapping[str, ToolStage[Any, Any]] = {
     SELECT: select.STAGE,
     "kld": kld.STAGE,
     "bench": bench.STAGE,
+    TASKS: tasks.STAGE,
 }
 
 
@@ -338,6 +341,7 @@ def further(plan: Expansion, label: str, model: Input) -> Iterator[Step]:
     """What is measured of a GGUF once it is known to be the one kept."""
     if plan.config.bench is not None:
         yield plan.step(f"bench/{label}", params=plan.config.bench, inputs={"model": model})
+    yield from task_steps(plan, label, model)
 
 
 def part(kind: type[SomeParams], whole: Frozen) -> SomeParams:

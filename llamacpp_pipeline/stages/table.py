@@ -22,6 +22,7 @@ from llamacpp_pipeline.stages import (
     quantize,
     reference_file,
     select,
+    tasks,
     weights,
 )
 from llamacpp_pipeline.stages.base import ToolStage
@@ -47,6 +48,7 @@ STAGES: Mapping[str, ToolStage[Any, Any]] = MappingProxyType(
             kld.STAGE,
             select.STAGE,
             bench.STAGE,
+            tasks.STAGE,
         )
     }
 )

@@ -9,7 +9,7 @@ def test_every_stage_is_listed_by_its_name() -> None:
         *("fetch", "inspect", "weights", "convert", "reference", "perplexity"),
         *("imatrix", "quantize", "kld", "bench"),
         *("check-texts", "merge-imatrix", "check-imatrix", "reference-file", "select"),
-        *("dataset", "fetch-url"),
+        *("dataset", "fetch-url", "tasks"),
     }
 
 
