@@ -300,7 +300,7 @@ def test_children_of_several_threads_are_ended_by_stop_and_no_other_starts(tmp_p
 
     def work(runner: LocalRunner, folder: Path) -> None:
         try:
-            runner.run(hostile(folder, "ignore-signals", str(folder / "pid")))
+            runner.run(hostile(folder, "ignore_signals", str(folder / "pid")))
         except InterruptedRunError as error:
             errors.append(error)
 
@@ -319,4 +319,4 @@ def test_children_of_several_threads_are_ended_by_stop_and_no_other_starts(tmp_p
         assert len(errors) == 2
         assert all(gone(pid) for pid in pids)
         with pytest.raises(InterruptedRunError, match="was not started any more"):
-            runner.run(hostile(tmp_path, "ignore-signals", str(tmp_path / "pid")))
+            runner.run(hostile(tmp_path, "ignore_signals", str(tmp_path / "pid")))
