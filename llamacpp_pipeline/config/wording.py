@@ -183,6 +183,7 @@ FORMS = {
     r"^[A-Za-z0-9][A-Za-z0-9._+-]*$": "a file name of letters, digits and . _ + -",
     r"^[\w.-]+(/[\w.-]+)?$": "a Hub id such as Qwen/Qwen3.5-9B",
     r"^[\w.-]+/[\w.-]+$": "a Hub id with its owner: owner/name",
+    r"^https?://\S+$": "an address that begins with http:// or https://",
     r"^(pp\d+|tg\d+|pp\d+\+tg\d+)$": "a test such as pp512, tg128 or pp1024+tg1024",
 }
 SPECIAL: dict[str, Callable[[ErrorDetails, Node], str]] = {

@@ -16,7 +16,7 @@ from llamacpp_pipeline.datasets.task import Form
 from llamacpp_pipeline.datasets.templates import TemplateName
 
 REGISTRY = Path(__file__).with_name("registry.yaml")
-DemoSet = Literal["passages", "names", "docstrings"]
+DemoSet = Literal["passages", "names", "words"]
 
 
 class _Known(BaseModel):

@@ -14,6 +14,7 @@ from llamacpp_pipeline.config.load import LoadedConfig
 from llamacpp_pipeline.engine.digests import sha256_of_text, write_atomically
 from llamacpp_pipeline.engine.machine import machine_identity, this_machine
 from llamacpp_pipeline.engine.make import Tools
+from llamacpp_pipeline.engine.requirements import is_of_a_set, refuse_unmet
 from llamacpp_pipeline.engine.resolve import Resolver, is_offline
 from llamacpp_pipeline.engine.store import Store
 from llamacpp_pipeline.errors import PipelineError
@@ -70,7 +71,8 @@ def prepare(loaded: LoadedConfig, *, store: Store, tools: Tools) -> Prepared:
 
     Raises:
         InputError: a source cannot be used.
-        ConfigError: the plan would measure on its calibration text.
+        ConfigError: the plan would measure on its calibration text, or lacks what its
+            evaluation sets need.
 
     """
     texts = store.root / "texts"
@@ -81,6 +83,8 @@ def prepare(loaded: LoadedConfig, *, store: Store, tools: Tools) -> Prepared:
     machine = this_machine()
     bodies = documents(plan, identity=tools.identity, machine=machine_identity(machine))
     prints = {key: fingerprint(body) for key, body in bodies.items()}
+    todo = [s for s in plan.steps if is_of_a_set(s) and store.lookup(prints[s.key]) is None]
+    refuse_unmet(loaded.config, todo, offline=offline)
     return Prepared(
         loaded=loaded,
         sources=replace(

@@ -8,12 +8,14 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
 
 from huggingface_hub import (
     HfApi,
     constants,
+    get_token,
     hf_hub_download,
     hf_hub_url,
     try_to_load_from_cache,
@@ -151,6 +153,18 @@ def listing(repo: Repo) -> tuple[ListedFile, ...]:
         )
         for sibling in ask(repo.name, repo.kind, repo.commit).siblings or ()
     )
+
+
+def is_cached(repo: Repo, pattern: str) -> bool:
+    """Whether the cache of the Hub's own client has files of that pattern at the commit."""
+    snapshot = repo.cache / "snapshots" / repo.commit
+    names = (path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*"))
+    return any(fnmatchcase(name, pattern) for name in names)
+
+
+def has_token() -> bool:
+    """Whether there is a token, in the environment or where the Hub's own client keeps it."""
+    return get_token() is not None
 
 
 def bring(repo: Repo, file: ListedFile, folder: Path) -> Path:
