@@ -19,6 +19,12 @@ from llamacpp_pipeline.report.card_tables import (
     worst_weights,
 )
 from llamacpp_pipeline.report.choices import choice_lines
+from llamacpp_pipeline.report.choosing import (
+    choose_table,
+    other_files,
+    recipe_table,
+    start_commands,
+)
 from llamacpp_pipeline.report.figures import RHO_PPL, digest, estimate
 from llamacpp_pipeline.report.markdown import Markdown
 from llamacpp_pipeline.report.terminal import speed_machine
@@ -71,20 +77,25 @@ def notes(document: ResultsDocument) -> Markdown:
 VALUES: Mapping[str, Callable[[ResultsDocument], object]] = {
     "activations": lambda d: EMPTY if d.imatrix is None else layer_table(d.imatrix),
     "choices": choice_lines,
+    "choose": choose_table,
     "commands": command_block,
     "commit": commit,
     "fallbacks": fallbacks,
+    "has_memory": lambda d: False,  # noqa: ARG005
     "has_quality": lambda d: any(row.quality is not None for row in d.variants),
     "larger_by": larger_by,
     "max_abs": lambda d: "" if d.weights is None else f"{d.weights.max_abs:.6g}",
     "noise_floor": noise_floor,
     "notes": notes,
+    "others": other_files,
     "overrides": override_table,
     "percentiles": percentile_tables,
     "quality": quality_table,
+    "recipes": recipe_table,
     "repeated": lambda d: d.speed is not None and d.speed.repetitions > 1,
     "rho_ppl": lambda _: RHO_PPL,
     "speed": speed_table,
+    "start": start_commands,
     "tail": tail_table,
     "speed_machine": speed_machine,
     "worst_weights": worst_weights,

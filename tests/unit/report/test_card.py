@@ -44,15 +44,17 @@ def bare_run() -> RunRecords:
 def test_a_full_card_has_every_section_once() -> None:
     assert headings(card_of(sample_run())) == [
         "## How it was made",
+        "## Which file to choose",
         "## Quality",
         "## Which file is better",
         "## KLD percentiles",
         "## Speed",
-        "## Tensors with a type of their own",
+        "## What each file is made of",
         "## F16 check",
         "## Activations",
         "## How it was measured",
         "## What the figures mean",
+        "## Credits",
         "## Licence",
     ]
 
@@ -62,9 +64,12 @@ def test_a_bare_card_has_no_empty_section() -> None:
 
     assert headings(card) == [
         "## How it was made",
+        "## Which file to choose",
         "## Quality",
+        "## What each file is made of",
         "## How it was measured",
         "## What the figures mean",
+        "## Credits",
     ]
     assert "No importance matrix was used" in card
     assert "KLD" not in card.replace("kld/", "")
@@ -208,7 +213,9 @@ def test_text_of_others_is_escaped_everywhere() -> None:
 
     assert "<img" not in body.replace(r"\<img", "")
     assert "[c](" not in body.replace(r"\[c\](", "")
-    assert body.count(r"a\|b \<img src=x\>") == 5  # title, about, heading, machine, licence
+    assert (
+        body.count(r"a\|b \<img src=x\>") == 6
+    )  # title, about, heading, machine, credits, licence
 
 
 def test_the_card_comes_from_results_json_alone() -> None:

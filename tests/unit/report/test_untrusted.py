@@ -35,6 +35,7 @@ FRAGMENTS = (
 )  # fmt: skip
 ALWAYS = tuple(f"x{fragment}y" for fragment in FRAGMENTS)
 PLAIN = "plain"
+LLAMA = "https://github.com/ggml-org/llama.cpp"
 LEAVES = {"text", "text_special"}
 
 
@@ -128,8 +129,8 @@ EXPECTED = shape(render_card(poisoned(PLAIN)))
 def test_the_plain_card_is_what_it_should_be() -> None:
     kinds = [found[0] for found in EXPECTED]
 
-    assert kinds.count("table_open") == 7
-    assert "link_open" not in kinds
+    assert kinds.count("table_open") == 9
+    assert {found[2] for found in EXPECTED if found[0] == "link_open"} == {LLAMA}
     assert {found[3] for found in EXPECTED if found[0].startswith("html")} == {
         "<details>\n<summary>The tail of the KLD, and more of the same measurement</summary>\n",
         "</details>\n",
@@ -152,4 +153,4 @@ def test_a_hub_id_is_the_only_link() -> None:
     body = READER.render(render_card(results_document(sample_run(), redactor=NOBODY)))
 
     links = re.findall(r'href="([^"]*)"', body)
-    assert set(links) == {"https://huggingface.co/someone/Tiny"}
+    assert set(links) == {"https://huggingface.co/someone/Tiny", LLAMA}
