@@ -1,1 +1,1 @@
-"""3a. How bits are given to tensors. Empty until size targets arrive."""
+"""3a. How bits are given to tensors: sensitivities from measurements, and what a size can reach."""
