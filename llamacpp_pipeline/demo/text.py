@@ -1,4 +1,4 @@
-"""Text that every Python installation carries, in three disjoint parts."""
+"""Text that every Python installation carries, in three disjoint parts and a slice of one."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 Part = Literal["train", "calibration", "evaluation"]
+Text = Literal[Part, "probe"]  # "probe": some documents of the training part
 
 PARTS: Final[tuple[Part, ...]] = get_args(Part)
 
 # Of 1000 documents, so many go to the part; the rest is for training.
 _EVALUATION_PERMILLE: Final = 60
 _CALIBRATION_PERMILLE: Final = 60
+_PROBE_PERMILLE: Final = 60  # of the training part's
 
 # Not part of every installation, generated, or not documentation of the library.
 _EXCLUDED: Final = frozenset(
@@ -75,7 +77,7 @@ class _Entry:
 
 
 @cache
-def demo_text(part: Part) -> str:
+def demo_text(part: Text) -> str:
     """Return the text of a part, UTF-8 safe and ending with one newline.
 
     A document is one topic of ``pydoc_data``, or one standard library module:
@@ -83,9 +85,13 @@ def demo_text(part: Part) -> str:
     hash of a document's name alone decides its part. A paragraph that occurs in
     several parts stays in the evaluation part first, in the calibration part
     second, and is left out of the others: so no two parts share a paragraph.
+    The text "probe" is those of the training part's documents whose hashes come
+    last: shares nothing with the other two parts, but the model has learned from it.
     """
-    earlier = [paragraphs(other) for other in _claims_before(part)]
-    entries = (entry.without(earlier) for document in _documents(part) for entry in document)
+    of = "train" if part == "probe" else part
+    earlier = [paragraphs(other) for other in _claims_before(of)]
+    documents = _documents(of, probe=part == "probe")
+    entries = (entry.without(earlier) for document in documents for entry in document)
     return "\n\n".join(str(entry) for entry in entries if entry.paragraphs) + "\n"
 
 
@@ -116,6 +122,10 @@ def part_of(name: str) -> Part:
     return "train"
 
 
+def _is_probed(name: str) -> bool:
+    return int(_digest(name)[:8], 16) % 1000 >= 1000 - _PROBE_PERMILLE
+
+
 def normalised(paragraph: str) -> str:
     """Return the form in which two paragraphs count as the same: case and space ignored."""
     return " ".join(paragraph.split()).casefold()
@@ -133,12 +143,14 @@ def _claims_before(part: Part) -> tuple[Part, ...]:
 
 
 @cache
-def _documents(part: Part) -> list[list[_Entry]]:
+def _documents(part: Part, *, probe: bool = False) -> list[list[_Entry]]:
     """Return a part's documents, ordered by the hash of their names: kinds are mixed."""
     stdlib = Path(sysconfig.get_path("stdlib"))
     topics = {f"topic {name}": text for name, text in _topics(stdlib / _TOPICS).items()}
     modules = {f"module {_module_name(path, stdlib)}": path for path in _sources(stdlib)}
     names = sorted((name for name in {*topics, *modules} if part_of(name) == part), key=_digest)
+    if probe:
+        names = [name for name in names if _is_probed(name)]
     return [
         [_Entry("", "", split_paragraphs(topics[name]))]
         if name in topics

@@ -43,6 +43,16 @@ def test_a_text_is_the_same_when_made_again(part: Part) -> None:
     assert hashlib.sha256(demo_text(part).encode()).hexdigest() == before
 
 
+def test_the_probe_text_is_some_of_the_training_part_and_none_of_the_others() -> None:
+    def shown(part: text.Text) -> set[str]:
+        return {text.normalised(found) for found in text.split_paragraphs(demo_text(part))}
+
+    probe = shown("probe")
+    assert probe <= shown("train")
+    assert not probe & (shown("evaluation") | shown("calibration"))
+    assert 40_000 < len(demo_text("probe")) < 200_000
+
+
 def test_the_parts_are_large_enough_and_most_is_for_training() -> None:
     assert 80_000 < len(demo_text("evaluation")) < 250_000
     assert 100_000 < len(demo_text("calibration")) < 400_000
