@@ -63,7 +63,7 @@ def between(low: Point, high: Point, rho: float) -> float:
     if slope < SLOPES[0] or slope > SLOPES[1]:
         middle = math.sqrt(high.divergence * low.divergence)
         return middle * rho / math.sqrt(low.rho * high.rho)
-    return low.divergence * float(rho / low.rho) ** slope
+    return float(low.divergence * (rho / low.rho) ** slope)
 
 
 def sensitivity(points: Sequence[Point]) -> Sensitivity:
