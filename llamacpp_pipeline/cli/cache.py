@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import click
 
+from llamacpp_pipeline.engine.shared import SharedFolder, prune_shared, shared_folders
 from llamacpp_pipeline.engine.store import Store, open_store
 from llamacpp_pipeline.engine.upkeep import (
     Listed,
@@ -68,9 +69,13 @@ def path_command(folder: Path | None) -> None:
 @format_option
 def ls_command(folder: Path | None, form: str) -> None:
     """List the finished steps, the least recently used first."""
-    entries = sorted(listing(_opened(folder)), key=lambda entry: entry.used)
+    store = _opened(folder)
+    entries = sorted(listing(store), key=lambda entry: entry.used)
     _print_entries(entries, form=form)
     _say(f"{len(entries)} entries, {size_text(_total(entries))}")
+    shared = shared_folders(store)
+    if shared:
+        _say(_shared_text(shared))
 
 
 @cache.command("verify")
@@ -92,21 +97,23 @@ def verify_command(ctx: click.Context, folder: Path | None, form: str) -> None:
 @click.option("--older-than", metavar="AGE", help="Last used longer ago: 12h, 30d, 8w.")
 @click.option("--max-size", metavar="SIZE", help="Keep at most so much: 50GB, 1.5TiB.")
 @click.option("--failed", is_flag=True, help="Logs of failed steps and corrupt entries too.")
+@click.option("--shared", is_flag=True, help="What the size targets of a model have measured.")
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
-def prune_command(
+def prune_command(  # noqa: PLR0913 - one for each option
     folder: Path | None,
     form: str,
     older_than: str | None,
     max_size: str | None,
     *,
     failed: bool,
+    shared: bool,
     dry_run: bool,
 ) -> None:
     """Remove finished steps, the least recently used first; never what a living run uses."""
-    if older_than is None and max_size is None and not failed:
+    if older_than is None and max_size is None and not failed and not shared:
         raise UsageError(
             "cache prune: nothing says what may go",
-            hint="give --older-than 30d, --max-size 50GB or --failed",
+            hint="give --older-than 30d, --max-size 50GB, --failed or --shared",
         )
     store = _opened(folder)
     before = None if older_than is None else time.time() - _age(older_than)
@@ -114,6 +121,9 @@ def prune_command(
     pruned = prune(store, older_than=before, max_bytes=limit, dry_run=dry_run)
     _print_entries(pruned.removed, form=form)
     _report(pruned, dry_run=dry_run)
+    gone = prune_shared(store, older_than=before, everything=shared, dry_run=dry_run)
+    if gone or shared:
+        _say(f"{_verb(dry_run)} {_shared_text(gone)}")
     if failed:
         _clear_leftovers(store, dry_run=dry_run)
 
@@ -123,17 +133,25 @@ def _opened(folder: Path | None) -> Store:
 
 
 def _report(pruned: Pruned, *, dry_run: bool) -> None:
-    verb = "would remove" if dry_run else "removed"
-    _say(f"{verb} {len(pruned.removed)} entries, {size_text(pruned.size_bytes)}")
+    _say(f"{_verb(dry_run)} {len(pruned.removed)} entries, {size_text(pruned.size_bytes)}")
     if pruned.in_use:
         _say(f"left {len(pruned.in_use)} entries that a running pipeline uses")
+
+
+def _verb(dry_run: bool) -> str:  # noqa: FBT001
+    return "would remove" if dry_run else "removed"
+
+
+def _shared_text(folders: list[SharedFolder]) -> str:
+    size = size_text(sum(folder.size_bytes for folder in folders))
+    return f"{len(folders)} folders of measurements that steps share, {size}"
 
 
 def _clear_leftovers(store: Store, *, dry_run: bool) -> None:
     found = leftovers(store)
     if not dry_run:
         clear(found)
-    _say(f"{'would remove' if dry_run else 'removed'} {len(found)} failed or corrupt folders")
+    _say(f"{_verb(dry_run)} {len(found)} failed or corrupt folders")
 
 
 def _print_entries(entries: Iterable[Listed], *, form: str) -> None:

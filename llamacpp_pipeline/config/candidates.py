@@ -8,6 +8,7 @@ from pydantic import Field, NonNegativeFloat, StringConstraints, model_validator
 
 from llamacpp_pipeline.stages.base import Frozen
 from llamacpp_pipeline.stages.quantize import Ftype, TensorPattern, TensorType
+from llamacpp_pipeline.stages.quantize_target import TypeSet
 from llamacpp_pipeline.stages.select import LARGER_BY, MOST_CANDIDATES
 
 CandidateName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
@@ -27,6 +28,10 @@ class CandidateConfig(Frozen):
     token_embedding_type: TensorType | None = None
     leave_output_tensor: bool | None = None
     pure: bool | None = None
+    type_set: TypeSet | None = None
+    same_type: tuple[TensorPattern, ...] | None = None
+    min_types: dict[TensorPattern, TensorType] | None = None
+    max_types: dict[TensorPattern, TensorType] | None = None
     imatrix: bool | CandidateName | None = None  # or the name of one calibration text
 
     @model_validator(mode="before")

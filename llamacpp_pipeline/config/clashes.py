@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from llamacpp_pipeline.config.clash import Clash
 from llamacpp_pipeline.config.placement import device_clashes
+from llamacpp_pipeline.config.size_clashes import size_clashes
 from llamacpp_pipeline.config.spelling import did_you_mean
 from llamacpp_pipeline.config.task_sets import set_clashes
 from llamacpp_pipeline.stages.gguf_labels import MOST_BYTES
@@ -16,7 +17,8 @@ from llamacpp_pipeline.stages.quant_types import FTYPES_NEEDING_IMATRIX
 
 if TYPE_CHECKING:
     from llamacpp_pipeline.config.candidates import CandidateConfig
-    from llamacpp_pipeline.config.schema import CalibrationText, PipelineConfig, VariantConfig
+    from llamacpp_pipeline.config.schema import CalibrationText, PipelineConfig
+    from llamacpp_pipeline.config.variants import VariantConfig
 
 LONGEST_REPO = 96  # characters of a Hub id; as an address it still fits into the metadata
 RESERVED = "reference"  # the label of the unquantized GGUF's own steps
@@ -38,6 +40,7 @@ def clashes_in(config: PipelineConfig) -> Iterator[Clash]:
     yield from device_clashes(config)
     yield from missing_imatrix_clashes(config)
     yield from reference_clashes(config)
+    yield from (Clash(path=path, message=text) for path, text in size_clashes(config))
     yield from comparison_clashes(config)
     yield from long_label_clashes(config)
     yield from set_clashes(config)
@@ -79,7 +82,7 @@ def label_clashes(config: PipelineConfig) -> Iterator[Clash]:
     seen: set[str] = set()
     for at, variant in enumerate(config.variants):
         label = variant.label.casefold()
-        path = ("variants", at, "name" if variant.name else "ftype")
+        path = ("variants", at, "name" if variant.name else variant.way)
         if label == RESERVED:
             message = f"{variant.label} is what the unquantized GGUF is called: take another `name`"
             yield Clash(path=path, message=message)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from llamacpp_pipeline.config.keys import WHY
+from llamacpp_pipeline.config.ladder import RUNGS
 from llamacpp_pipeline.config.schema import PipelineConfig
 
 JsonObject = dict[str, Any]
@@ -21,11 +22,20 @@ def json_schema() -> JsonObject:
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "llamacpp-pipeline configuration"
     explain(schema, "", definitions)
+    allow_ladders(definitions["VariantConfig"]["properties"])
     full = schema["properties"]["variants"]["items"]
     schema["properties"]["variants"]["items"] = {"anyOf": [{"type": "string"}, full]}
     schema["properties"] = {"extends": EXTENDS, **schema["properties"]}
     schema.pop("required", None)
     return schema
+
+
+def allow_ladders(variant: JsonObject) -> None:
+    """Let the keys of a ladder, and its names, be lists too."""
+    for name in (*RUNGS, "name"):
+        one = variant[name]["anyOf"]
+        value = next(option for option in one if option.get("type") != "null")
+        one.insert(1, {"type": "array", "items": value})
 
 
 def explain(node: JsonObject, path: str, definitions: JsonObject) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from llamacpp_pipeline.config.choose import CONFIGS, Choice, choose
+from llamacpp_pipeline.config.ladder import with_full_recipes
 from llamacpp_pipeline.config.nodes import Node, Origin, Problem
 from llamacpp_pipeline.config.override import apply_set, given, merge, read
 from llamacpp_pipeline.config.schema import PipelineConfig, stem_of
@@ -106,19 +107,6 @@ def layered(choice: Choice, overrides: Sequence[str]) -> tuple[Node, tuple[Probl
         tree, found = apply_set(tree, text)
         tree, problems = with_full_recipes(tree), (*problems, *found)
     return tree, problems
-
-
-def with_full_recipes(tree: Node) -> Node:
-    """`- Q4_K_M` written out as `- ftype: Q4_K_M`."""
-    variants = tree.child("variants")
-    if variants is None or not isinstance(variants.value, tuple):
-        return tree
-    items = tuple(
-        replace(v, value={"ftype": v}, text=None) if isinstance(v.value, str) else v
-        for v in variants.value
-    )
-    assert isinstance(tree.value, Mapping)  # noqa: S101  it has a child
-    return replace(tree, value={**tree.value, "variants": replace(variants, value=items)})
 
 
 def validated(tree: Node) -> tuple[PipelineConfig | None, tuple[Problem, ...]]:

@@ -7,17 +7,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from llamacpp_pipeline.config.candidates import CandidateConfig, Candidates, SelectionConfig
+from llamacpp_pipeline.config.candidates import SelectionConfig
 from llamacpp_pipeline.config.clashes import ClashError, clashes_in
 from llamacpp_pipeline.config.datasets import DatasetConfig, TasksConfig
 from llamacpp_pipeline.config.hub_file import FileStem, HubFile, OwnedRepoId, RepoId, Sha256
 from llamacpp_pipeline.config.placement import PlacementConfig
+from llamacpp_pipeline.config.variants import VariantConfig
 from llamacpp_pipeline.stages.base import Frozen
 from llamacpp_pipeline.stages.bench import BenchParams
 from llamacpp_pipeline.stages.imatrix import ImatrixParams
 from llamacpp_pipeline.stages.imatrix_merge import MOST_PARTS
+from llamacpp_pipeline.stages.memory import KvType
 from llamacpp_pipeline.stages.perplexity import PerplexityParams
-from llamacpp_pipeline.stages.quantize import QuantizeParams
 
 
 class ModelConfig(Frozen):
@@ -168,31 +169,6 @@ class ReferenceConfig(Frozen):
         return HubFile(repo=self.repo, revision=self.revision, file=self.file, sha256=self.sha256)
 
 
-class VariantConfig(QuantizeParams):
-    """One output GGUF. In YAML a bare file type (`- Q4_K_M`) stands for `{ftype: Q4_K_M}`."""
-
-    name: FileStem | None = None  # default: the ftype
-    imatrix: bool = True
-    candidates: Candidates = ()  # other ways to make it, of which the best is kept
-
-    @property
-    def label(self) -> str:
-        """The variant's name in tables and file names."""
-        return self.name or self.ftype
-
-    def candidate(self, other: CandidateConfig) -> VariantConfig:
-        """The variant as one of its candidates would make it.
-
-        Raises:
-            ValidationError: where the two do not go together.
-
-        """
-        kept = {"imatrix": self.imatrix} if other.starts_afresh else self.model_dump()
-        matrix = self.imatrix if other.imatrix is None else other.imatrix is not False
-        whole = {**kept, **other.changes, "imatrix": matrix, "name": self.label, "candidates": ()}
-        return type(self).model_validate(whole)
-
-
 class Comparison(Frozen):
     """A percentile table on the card: two variants side by side."""
 
@@ -231,6 +207,13 @@ class ToolchainConfig(Frozen):
         return self
 
 
+class MemoryConfig(Frozen):
+    """The contexts for which the card says what each file needs."""
+
+    contexts: tuple[PositiveInt, ...] = ()
+    kv_type: KvType = "f16"
+
+
 class OutputConfig(Frozen):
     """What lands in the result folder besides the variants."""
 
@@ -266,6 +249,7 @@ class PipelineConfig(Frozen):
     datasets: tuple[DatasetConfig, ...] = ()  # sets of one's own, local copies of known ones
     selection: SelectionConfig = SelectionConfig()
     bench: BenchParams | None = BenchParams()
+    memory: MemoryConfig = MemoryConfig()
     placement: PlacementConfig = PlacementConfig()
     toolchain: ToolchainConfig = ToolchainConfig()
     output: OutputConfig = OutputConfig()

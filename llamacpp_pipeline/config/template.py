@@ -13,7 +13,8 @@ from pydantic.fields import FieldInfo
 
 from llamacpp_pipeline.config.keys import WHY
 from llamacpp_pipeline.config.load import LoadedConfig
-from llamacpp_pipeline.config.schema import PipelineConfig, VariantConfig
+from llamacpp_pipeline.config.schema import PipelineConfig
+from llamacpp_pipeline.config.variants import VariantConfig
 from llamacpp_pipeline.config.wording import section_in
 
 HEAD = """\
@@ -29,6 +30,7 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
     "variants": {
         "ftype": "Q4_K_M",
         "name": "Q4_K_M-selective",
+        "imatrix": True,
         "tensor_types": {r".*\.ffn_down\.weight$": "q6_K"},
     },
     "variants.candidates": {"name": "plain", "imatrix": False},

@@ -60,12 +60,23 @@ def _take_unless(stop: threading.Event, path: Path) -> int:
             raise InterruptedRunError("it waited for another run")
 
 
-def _take(path: Path, *, wait: bool) -> int | None:
+@contextmanager
+def locked_with_others(path: Path) -> Iterator[None]:
+    """Hold the lock together with all who hold it so, against those who want it alone."""
+    descriptor = _take(path, wait=True, kind=fcntl.LOCK_SH)
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _take(path: Path, *, wait: bool, kind: int = fcntl.LOCK_EX) -> int | None:
     """A descriptor that holds the lock. A file unlinked while we waited is not the lock."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, kind if wait else kind | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
             return None

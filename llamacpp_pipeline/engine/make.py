@@ -18,6 +18,7 @@ from llamacpp_pipeline.engine.devices import ONE_AT_A_TIME, Devices
 from llamacpp_pipeline.engine.diagnosis import Room
 from llamacpp_pipeline.engine.events import Reporter, Retried, Started
 from llamacpp_pipeline.engine.leaves import refuse_changed
+from llamacpp_pipeline.engine.shared import in_common
 from llamacpp_pipeline.engine.store import LOG, Entry, Store, remove
 from llamacpp_pipeline.engine.workplace import (
     INPUTS,
@@ -26,7 +27,9 @@ from llamacpp_pipeline.engine.workplace import (
     missing_output,
     output_files,
     relative,
+    shared_key,
     supplies,
+    with_shared,
 )
 from llamacpp_pipeline.errors import PipelineError, UnreadableOutputError
 from llamacpp_pipeline.plan.step import Leaf, Step
@@ -35,7 +38,7 @@ from llamacpp_pipeline.process.environment import secrets_in
 from llamacpp_pipeline.process.redact import redact
 from llamacpp_pipeline.process.runner import logged_output
 from llamacpp_pipeline.results.record import Machine, StepRecord
-from llamacpp_pipeline.stages.base import Frozen, MadeBy, Paths
+from llamacpp_pipeline.stages.base import SHARED, Frozen, MadeBy, Paths
 
 
 class Tools(Protocol):
@@ -108,7 +111,9 @@ class Timesheet:
 class Attempt:
     """One run of a step's child. Nothing of it is seen unless it is published."""
 
-    def __init__(self, order: Order, workshop: Workshop, folder: Path) -> None:
+    def __init__(
+        self, order: Order, workshop: Workshop, folder: Path, *, shared: Path | None = None
+    ) -> None:
         self.order = order
         self.workshop = workshop
         self.folder = folder
@@ -117,6 +122,8 @@ class Attempt:
         self.started = datetime.now(timezone.utc)
         self.inputs: Mapping[str, Supply] = supplies(order.step, order.entries)
         self.paths: Paths = laid_out(folder, order.step, self.inputs)
+        if shared is not None:
+            self.paths = with_shared(folder, self.paths, shared)
 
     def command(self) -> Command:
         """What is run, as seen from the staging folder."""
@@ -187,6 +194,7 @@ class Attempt:
     def tidy(self) -> None:
         """Leave what is published: the outputs and the log."""
         remove(self.folder / INPUTS)
+        (self.folder / SHARED).unlink(missing_ok=True)
         wanted = {*self.step.stage.outputs.values(), LOG}
         for path in self.folder.iterdir():
             if path.name not in wanted:
@@ -238,10 +246,10 @@ def _attempted(
     order: Order, workshop: Workshop, reporter: Reporter, timesheet: Timesheet, *, attempts: int
 ) -> Entry:
     store, step = workshop.store, order.step
-    with store.workplace(order.fingerprint) as folder:
+    with store.workplace(order.fingerprint) as folder, _shared(order, store) as shared:
         try:
             _refuse_too_little_room(order, store)
-            attempt = Attempt(order, workshop, folder)
+            attempt = Attempt(order, workshop, folder, shared=shared)
             command = attempt.command()
             reporter.tell(Started(step=step, fingerprint=order.fingerprint, device=order.device))
             with timesheet.running():
@@ -258,6 +266,17 @@ def _attempted(
             if known is None:
                 raise
             raise known from error
+
+
+@contextmanager
+def _shared(order: Order, store: Store) -> Iterator[Path | None]:
+    """The folder of the step's stage that it shares with others, while it is used."""
+    key = shared_key(order.step, supplies(order.step, order.entries))
+    if key is None:
+        yield None
+        return
+    with in_common(store, key) as folder:
+        yield folder
 
 
 def _kept_log(order: Order, workshop: Workshop, folder: Path) -> Path | None:

@@ -45,6 +45,7 @@ class Counter:
         self._first: tuple[float, int] | None = None
         self.done: int | None = None
         self.total: int | None = None
+        self.before: int | None = None
 
     def feed(self, text: str) -> None:
         """Take over the last counts in the text."""
@@ -53,13 +54,15 @@ class Counter:
         if self._pattern.total is not None:
             self.total = _last(self._pattern.total, window, self.total)
         self.done = _last(self._pattern.done, window, self.done)
+        if self._pattern.before is not None:
+            self.before = _last(self._pattern.before, window, self.before)
         if self._first is None and self.done is not None:
             self._first = (self._clock(), self.done)
 
     def text(self) -> str | None:
         """`120/291 tensors  41%  ETA 12s`, as far as it is known."""
         if self.done is None:
-            return None
+            return None if self.before is None else f"searching  {self.before}%"
         if not self.total:
             return f"{self.done} {self._pattern.unit}s"
         percent = min(100, 100 * self.done // self.total)

@@ -7,6 +7,7 @@
     failed/<fingerprint>/log                what the last failure printed
     corrupt/<fingerprint>-<random>/         entries that did not hold what they said
     digests/                                digests of files outside the store
+    shared/<key>/                           what steps of a stage reuse (engine/shared.py)
 
 An entry becomes visible by one rename, with its record in it: half of one is never seen.
 """
@@ -35,7 +36,7 @@ from llamacpp_pipeline.results.record import RECORD_SCHEMA, OutputFile, StepReco
 VARIABLE = "LLAMACPP_PIPELINE_STORE"
 RECORD = "record.json"
 LOG = "log"
-FOLDERS = ("objects", "staging", "locks", "runs", "failed", "corrupt", "digests")
+FOLDERS = ("objects", "staging", "locks", "runs", "failed", "corrupt", "digests", "shared")
 REGISTRY = "registry"  # the lock under which runs register and prune decides
 
 warning = logging.getLogger(__name__).warning

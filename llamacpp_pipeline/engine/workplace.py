@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from llamacpp_pipeline.engine.digests import sha256_of
+from llamacpp_pipeline.engine.digests import sha256_of, sha256_of_text
 from llamacpp_pipeline.engine.leaves import model_files
 from llamacpp_pipeline.engine.store import LOG, RECORD, Entry
 from llamacpp_pipeline.errors import PipelineError
 from llamacpp_pipeline.plan.step import Leaf, OutputRef, Step
 from llamacpp_pipeline.results.record import OutputFile, RecordedInput
-from llamacpp_pipeline.stages.base import Paths
+from llamacpp_pipeline.stages.base import SHARED, Paths
 
 INPUTS = "in"
 FOLDER = "files"  # what a given folder is called, whatever its name: a name is not identity
-RESERVED = frozenset({INPUTS, LOG, RECORD})
+RESERVED = frozenset({INPUTS, SHARED, LOG, RECORD})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,25 @@ def laid_out(folder: Path, step: Step, inputs: Mapping[str, Supply]) -> Paths:
             raise AssertionError(message)
         paths[output] = folder / name
     return paths
+
+
+def shared_key(step: Step, inputs: Mapping[str, Supply]) -> str | None:
+    """Which shared folder of the store the step uses; None where its stage has none.
+
+    By what the stage names alone: the folder holds what a tool checks before it reuses it.
+    """
+    if not step.stage.shared_by:
+        return None
+    named = sorted(step.stage.shared_by & inputs.keys())
+    same = {name: inputs[name].recorded.digest for name in named}
+    return sha256_of_text(json.dumps([step.stage.name, same]))
+
+
+def with_shared(folder: Path, paths: Paths, shared: Path) -> Paths:
+    """Link the shared folder into `folder`; returns the paths with it."""
+    link = folder / SHARED
+    link.symlink_to(shared, target_is_directory=True)
+    return {**paths, SHARED: link}
 
 
 def relative(argument: str, folder: Path) -> str:

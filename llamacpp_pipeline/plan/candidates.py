@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from llamacpp_pipeline.config.candidates import FIRST, SEPARATOR
-from llamacpp_pipeline.config.schema import PipelineConfig, VariantConfig
+from llamacpp_pipeline.config.schema import PipelineConfig
+from llamacpp_pipeline.config.variants import VariantConfig
 from llamacpp_pipeline.plan.step import RECORD, Input, OutputRef, Step
 from llamacpp_pipeline.stages.select import SelectParams, file_name, quality_name, size_name
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from llamacpp_pipeline.config.hub_file import HubFile
-from llamacpp_pipeline.config.schema import PipelineConfig, VariantConfig
+from llamacpp_pipeline.config.schema import PipelineConfig
+from llamacpp_pipeline.config.variants import VariantConfig
 from llamacpp_pipeline.datasets.imatrix_weights import smallest
 from llamacpp_pipeline.plan.calibration import IMATRIX, Text, refuse_one_text_for_both, texts_of
 from llamacpp_pipeline.plan.candidates import (
@@ -23,6 +24,7 @@ from llamacpp_pipeline.plan.provenance import labelled
 from llamacpp_pipeline.plan.references import ReferenceFile, references_of
 from llamacpp_pipeline.plan.sources import HubCommit, Source, Sources
 from llamacpp_pipeline.plan.step import Input, Leaf, OutputRef, Plan, Step
+from llamacpp_pipeline.plan.targets import contexts, measure_of, target_params
 from llamacpp_pipeline.plan.tasks import TASKS, task_steps
 from llamacpp_pipeline.stages import (
     bench,
@@ -35,8 +37,10 @@ from llamacpp_pipeline.stages import (
     imatrix_merge,
     inspect,
     kld,
+    memory,
     perplexity,
     quantize,
+    quantize_target,
     reference_file,
     select,
     tasks,
@@ -48,6 +52,7 @@ from llamacpp_pipeline.stages.kld import KldParams
 from llamacpp_pipeline.stages.perplexity import PerplexityParams
 from llamacpp_pipeline.stages.quantize import QuantizeParams
 
+NOTHING = Frozen()
 SomeParams = TypeVar("SomeParams", bound=Frozen)
 REFERENCE = OutputRef(step="convert", output="gguf")
 LOGITS = OutputRef(step="reference", output="logits")
@@ -142,6 +147,7 @@ STAGES: Mapping[str, ToolStage[Any, Any]] = {
     "check-imatrix": imatrix_check.STAGE,
     "quantize": quantize.STAGE,
     SELECT: select.STAGE,
+    "memory": memory.STAGE,
     "kld": kld.STAGE,
     "bench": bench.STAGE,
     TASKS: tasks.STAGE,
@@ -164,6 +170,8 @@ def steps_of(plan: Expansion) -> Iterator[Step]:
     yield from importance(plan)
     yield from dataset_steps(plan)
     yield from measurements(plan, "reference", REFERENCE)
+    for key, params in contexts(plan.config).items():
+        yield plan.step(key, params=params, inputs={"model": REFERENCE})
     for variant in plan.config.variants:
         yield from made_and_measured(plan, variant)
     for file in references_of(plan.config, plan.sources):
@@ -318,8 +326,22 @@ def quantization(plan: Expansion, variant: VariantConfig) -> Step:
     if variant.imatrix and matrix is not None:
         inputs["imatrix"] = matrix
     checked = ("check-imatrix",) if "imatrix" in inputs and plan.config.imatrix else ()
+    key = f"quantize/{variant.label}"
+    if variant.way != "ftype":
+        return sized(plan, variant, plan.step(key, params=NOTHING, inputs=inputs, after=checked))
     params = part(QuantizeParams, variant)
-    return plan.step(f"quantize/{variant.label}", params=params, inputs=inputs, after=checked)
+    return plan.step(key, params=params, inputs=inputs, after=checked)
+
+
+def sized(plan: Expansion, variant: VariantConfig, step: Step) -> Step:
+    """The same for a variant that is asked for by its size."""
+    inputs, after = dict(step.inputs), step.after
+    measure = measure_of(variant, plan.config, plan.sources)
+    if measure is not None:
+        inputs[measure.name] = measure.source
+        after = (*after, *measure.after)
+    params, stage = target_params(variant), quantize_target.STAGE
+    return replace(step, stage=stage, params=params, inputs=inputs, after=after)
 
 
 def divergence(plan: Expansion, label: str, model: Input) -> Step:

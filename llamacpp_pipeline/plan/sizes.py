@@ -17,6 +17,7 @@ from llamacpp_pipeline.stages.imatrix_merge import MergeParams
 from llamacpp_pipeline.stages.logits_file import predicted_logits_bytes
 from llamacpp_pipeline.stages.perplexity import PerplexityParams
 from llamacpp_pipeline.stages.quantize import QuantizeParams
+from llamacpp_pipeline.stages.quantize_target import TargetParams
 
 # Bits per weight of a dense model of 8 billion parameters, as llama.cpp's own page of
 # llama-quantize lists them; where it does not, the bits of the type that the mixture is made of.
@@ -59,6 +60,8 @@ def output_bytes(step: Step, known: Known) -> int | None:
         return known.finished[step.key]
     if "logits" in step.stage.outputs:
         return logits_bytes(step, known)
+    if isinstance(step.params, TargetParams):
+        return target_bytes(step, step.params, known)
     if isinstance(step.params, FetchParams):
         return fetched_bytes(step, step.params, known)
     return made_bytes(step.params, known.hints)
@@ -74,6 +77,18 @@ def made_bytes(params: Frozen, hints: ModelHints) -> int | None:
         size = share(hints.n_parameters, IMATRIX_SHARE)
         return None if size is None else size + RECORD_BYTES
     return RECORD_BYTES
+
+
+def target_bytes(step: Step, params: TargetParams, known: Known) -> int | None:
+    """A file by size: as large as asked for; in a memory, at most as large as that."""
+    if params.bpw is not None:
+        return share(known.hints.n_parameters, params.bpw / 8)
+    matched = step.inputs.get("match")
+    if isinstance(matched, Leaf):
+        return matched.size_bytes
+    if isinstance(matched, OutputRef):
+        return output_bytes(known.plan.step(matched.step), known)
+    return params.size_bytes or params.memory_bytes
 
 
 def share(whole: int | None, factor: float) -> int | None:

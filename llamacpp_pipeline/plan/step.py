@@ -9,6 +9,8 @@ from typing import Any
 
 from llamacpp_pipeline.stages.base import Frozen, Placement, ToolStage
 
+RECORD = "record"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Leaf:

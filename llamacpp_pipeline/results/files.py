@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import NonNegativeInt
 
-from llamacpp_pipeline.config.schema import VariantConfig
+from llamacpp_pipeline.config.variants import VariantConfig
 from llamacpp_pipeline.errors import PipelineError
 from llamacpp_pipeline.plan.candidates import candidates_of, final_file
 from llamacpp_pipeline.results.documented import Documented

@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 
 from llamacpp_pipeline.plan.references import CHECK
 from llamacpp_pipeline.results.conditions import file_ref
+from llamacpp_pipeline.results.memory import memory_needs
 from llamacpp_pipeline.results.run import RunRecords
 from llamacpp_pipeline.results.table import Origin, Size, VariantRow, speeds
 from llamacpp_pipeline.stages.kld import KldResult
@@ -36,6 +37,7 @@ def _row(run: RunRecords, name: str) -> VariantRow:
         published=False,
         sha256=given.sha256,
         size=Size(**result.model_dump(include=set(Size.model_fields))),
+        memory=memory_needs(run, result.tensor_bytes),
         origin=Origin(
             repo=repo or None,
             commit=commit or None,

@@ -6,10 +6,12 @@ from typing import Literal
 
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
-from llamacpp_pipeline.config.schema import VariantConfig
+from llamacpp_pipeline.config.variants import VariantConfig
+from llamacpp_pipeline.results.allocation import Allocation, allocation
 from llamacpp_pipeline.results.conditions import REFERENCE, measured_under, speed_under
 from llamacpp_pipeline.results.documented import Documented
 from llamacpp_pipeline.results.files import file_names, published_files
+from llamacpp_pipeline.results.memory import MemoryNeed, memory_needs
 from llamacpp_pipeline.results.record import StepRecord
 from llamacpp_pipeline.results.run import RunRecords, output_file
 from llamacpp_pipeline.stages.bench import BenchResult, BenchRow
@@ -17,6 +19,8 @@ from llamacpp_pipeline.stages.convert import ConvertResult
 from llamacpp_pipeline.stages.kld import KldResult
 from llamacpp_pipeline.stages.perplexity import PerplexityResult
 from llamacpp_pipeline.stages.quantize import QuantizeParams, QuantizeResult
+from llamacpp_pipeline.stages.quantize_target import STAGE as TARGET
+from llamacpp_pipeline.stages.quantize_target import TargetParams, TargetResult
 from llamacpp_pipeline.units import Estimate
 
 
@@ -24,7 +28,7 @@ class Recipe(Documented):
     """How a variant departs from the reference."""
 
     ftype: str
-    """The file type, as llama-quantize prints it."""
+    """The file type, as llama-quantize prints it; of a file by size, the standard mix nearest."""
     imatrix: bool
     """Whether an importance matrix was used."""
     tensor_types: dict[str, str] = {}
@@ -95,6 +99,10 @@ class VariantRow(Documented):
     """How large it is."""
     recipe: Recipe | None = None
     """How it was quantized; absent for the reference and for other publishers' files."""
+    allocation: Allocation | None = None
+    """How its types were chosen, where it was asked for by its size."""
+    memory: tuple[MemoryNeed, ...] = ()
+    """What it needs in memory, by context; empty where not asked for."""
     origin: Origin | None = None
     """Where another publisher's file comes from; absent for files of this run."""
     ppl: Estimate | None = None
@@ -134,6 +142,7 @@ def _reference_row(run: RunRecords, *, published: set[str]) -> VariantRow:
         published=file in published,
         sha256=output_file(run.needed("convert"), "gguf").sha256,
         size=_size(result),
+        memory=memory_needs(run, result.tensor_bytes),
         ppl=run.needed_result(REFERENCE, PerplexityResult).ppl,
         speed=speeds(run, "bench/reference"),
     )
@@ -143,7 +152,8 @@ def _variant_row(
     run: RunRecords, variant: VariantConfig, *, record: StepRecord, published: set[str]
 ) -> VariantRow:
     key = f"quantize/{variant.label}"
-    result = run.needed_result(key, QuantizeResult)
+    by_size = record.stage == TARGET.name
+    result = run.needed_result(key, TargetResult if by_size else QuantizeResult)
     quality = run.result(f"kld/{variant.label}", KldResult)
     file = file_names(run)[key, "gguf"]
     return VariantRow(
@@ -154,6 +164,8 @@ def _variant_row(
         sha256=output_file(record, "gguf").sha256,
         size=_size(result),
         recipe=_recipe(record, result),
+        allocation=_allocation(variant, record, result),
+        memory=memory_needs(run, result.tensor_bytes),
         ppl=None if quality is None else quality.ppl,
         quality=quality,
         speed=speeds(run, f"bench/{variant.label}"),
@@ -173,18 +185,27 @@ def _size(result: ConvertResult | QuantizeResult) -> Size:
 
 
 def _recipe(record: StepRecord, result: QuantizeResult) -> Recipe:
-    params = QuantizeParams.model_validate(record.params)
+    by_size = isinstance(result, TargetResult)
+    params = (TargetParams if by_size else QuantizeParams).model_validate(record.params)
     return Recipe(
-        ftype=params.ftype,
+        ftype=result.ftype,
         imatrix="imatrix" in record.inputs,
         tensor_types=params.tensor_types,
         overridden=result.overridden,
         output_tensor_type=params.output_tensor_type,
         token_embedding_type=params.token_embedding_type,
         leave_output_tensor=params.leave_output_tensor,
-        pure=params.pure,
+        pure=isinstance(params, QuantizeParams) and params.pure,
         fallbacks=result.fallbacks,
     )
+
+
+def _allocation(
+    variant: VariantConfig, record: StepRecord, result: QuantizeResult
+) -> Allocation | None:
+    if not isinstance(result, TargetResult):
+        return None
+    return allocation(variant, TargetParams.model_validate(record.params), result)
 
 
 def speeds(run: RunRecords, key: str) -> tuple[BenchRow, ...]:

@@ -16,6 +16,7 @@ Argv = tuple[str, ...]
 Paths = Mapping[str, Path]
 Lane = Literal["device", "host", "alone"]
 MadeBy = Literal["binary", "converter", "pipeline"]
+SHARED = "shared"  # the name under which `argv` gets the folder of `shared_by`
 
 
 class Frozen(BaseModel):
@@ -42,6 +43,7 @@ class ProgressPattern:
     done: re.Pattern[str]
     total: re.Pattern[str] | None
     unit: str  # "chunk", "tensor", "file": what is counted
+    before: re.Pattern[str] | None = None  # percent (group `n`) of a search before it counts
 
 
 P = TypeVar("P", bound=Frozen)
@@ -88,6 +90,8 @@ class ToolStage(Generic[P, R]):
     `read` is what the engine calls: `parse`, then `complete` for what only the parameters tell.
     `explain` receives the output of a child that failed; where it knows the cause it returns an
     error with the fix, to be raised (with the log's path) instead of a general one.
+    `shared_by` names inputs: all steps of this stage that have these same inputs share a folder
+    in the store, for what a tool may reuse but what never changes a result.
     `tool` is a llama.cpp binary, "convert_hf_to_gguf", or a module of this package
     that is run as `python -m`.
     `lane`: "device" measures one model and takes one device; "host" computes without a GPU;
@@ -111,6 +115,7 @@ class ToolStage(Generic[P, R]):
     progress: ProgressPattern | None = None
     lane: Lane = "alone"  # beside what it may run, where `placement.devices` names several
     machine_bound: bool = False  # its numbers are of this machine and placement: hash both
+    shared_by: frozenset[str] = frozenset()
     labels: Labels | None = None  # None: its files cannot be told anything
     environment: frozenset[str] = field(default_factory=frozenset)  # variables it may see
 

@@ -91,22 +91,17 @@ TensorType = Annotated[str, AfterValidator(known_tensor_type)]
 TensorPattern = Annotated[str, AfterValidator(tensor_pattern)]
 
 
-class QuantizeParams(Frozen):
-    """A recipe: the file type and what departs from it."""
+class TypeRules(Frozen):
+    """What the user decides of single tensors, whatever decides the others."""
 
-    ftype: Ftype  # upper case as the tool prints it: Q4_K_M
     # Regex on the tensor name -> ggml type. The first match wins: the order counts.
     tensor_types: dict[TensorPattern, TensorType] = {}
     output_tensor_type: TensorType | None = None
     token_embedding_type: TensorType | None = None
     leave_output_tensor: bool = False
-    pure: bool = False
 
     @model_validator(mode="after")
-    def nothing_that_would_be_ignored(self) -> QuantizeParams:
-        if self.tensor_types and self.ftype in UNQUANTIZED:
-            message = f"llama-quantize ignores tensor_types where the file type is {self.ftype}"
-            raise ValueError(message)
+    def one_word_on_the_output(self) -> TypeRules:
         if self.leave_output_tensor and self.output_tensor_type is not None:
             message = "leave_output_tensor and output_tensor_type exclude each other"
             raise ValueError(message)
@@ -120,6 +115,20 @@ class QuantizeParams(Frozen):
             output=self.output_tensor_type,
             token_embedding=self.token_embedding_type,
         )
+
+
+class QuantizeParams(TypeRules):
+    """A recipe: the file type and what departs from it."""
+
+    ftype: Ftype  # upper case as the tool prints it: Q4_K_M
+    pure: bool = False
+
+    @model_validator(mode="after")
+    def nothing_that_would_be_ignored(self) -> QuantizeParams:
+        if self.tensor_types and self.ftype in UNQUANTIZED:
+            message = f"llama-quantize ignores tensor_types where the file type is {self.ftype}"
+            raise ValueError(message)
+        return self
 
 
 class QuantizeResult(Frozen):
@@ -153,7 +162,7 @@ def argv(params: QuantizeParams, paths: Paths) -> Argv:
     )
 
 
-def rule_flags(params: QuantizeParams) -> Argv:
+def rule_flags(params: TypeRules) -> Argv:
     """One `--tensor-type` per pattern, in order, and the two types with a flag of their own."""
     flags: list[str] = []
     for pattern, tensor_type in params.tensor_types.items():
@@ -242,18 +251,31 @@ def complete(params: QuantizeParams, result: QuantizeResult, paths: Paths) -> Qu
     if result.ftype != params.ftype:
         evidence = (f"it made {result.ftype}",)
         raise UnreadableOutputError(TOOL, f"the file type {params.ftype}", evidence)
+    decided = decisions(params, read_gguf(paths["gguf"]), fallbacks=result.fallbacks)
+    return result.model_copy(update={"overridden": decided})
+
+
+def decisions(
+    params: TypeRules, facts: GgufFacts, *, fallbacks: tuple[str, ...] = ()
+) -> dict[str, int]:
+    """Each pattern with the number of tensors it decided.
+
+    Raises:
+        UnreadableOutputError: where a tensor has not the type that its pattern asks for.
+
+    """
     decided: Counter[str] = Counter(dict.fromkeys(params.tensor_types, 0))
     wrong: list[str] = []
-    for tensor in filter(quantizable, read_gguf(paths["gguf"]).tensors):
+    for tensor in filter(quantizable, facts.tensors):
         rule = params.rules.deciding(tensor.name)
         if rule is None or (params.leave_output_tensor and tensor.name == OUTPUT):
             continue
         decided[rule[0]] += 1
-        if tensor.type != rule[1] and tensor.name not in result.fallbacks:
+        if tensor.type != rule[1] and tensor.name not in fallbacks:
             wrong.append(f"{tensor.name}: {tensor.type} instead of {rule[1]}")
     if wrong:
         raise UnreadableOutputError(TOOL, "the types that tensor_types asks for", wrong[:6])
-    return result.model_copy(update={"overridden": dict(decided)})
+    return dict(decided)
 
 
 def explain(log: str) -> PipelineError | None:

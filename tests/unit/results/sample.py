@@ -14,12 +14,14 @@ import numpy as np
 from llamacpp_pipeline.config.schema import PipelineConfig
 from llamacpp_pipeline.datasets.imatrix_file import Entry, Imatrix
 from llamacpp_pipeline.datasets.imatrix_statistics import statistics
+from llamacpp_pipeline.plan.expand import part
 from llamacpp_pipeline.plan.step import Input, Leaf, OutputRef, Plan, Step
 from llamacpp_pipeline.results.record import Machine, OutputFile, RecordedInput, StepRecord
 from llamacpp_pipeline.results.redact import Redactor
 from llamacpp_pipeline.results.run import RunRecords, ToolchainFacts
 from llamacpp_pipeline.stages.base import Frozen, MadeBy, Paths, Placement, ToolStage
 from llamacpp_pipeline.stages.imatrix_facts import facts_of
+from llamacpp_pipeline.stages.quantize import QuantizeParams
 
 BUILD = hashlib.sha256(b"build").hexdigest()
 COMMIT = "4df29be4f4c3673f428170fda944a5b19f743bb8"
@@ -199,7 +201,7 @@ def _record(plan: Plan, step: Step, config: PipelineConfig) -> StepRecord:
     variants = {variant.label: variant for variant in config.variants}
     params: dict[str, Any] = {}
     if name == "quantize":
-        params = variants[label].model_dump(mode="json", exclude={"name", "imatrix", "candidates"})
+        params = part(QuantizeParams, variants[label]).model_dump(mode="json")
     elif step.stage.name == "merge-imatrix":
         params = {"weights": [text.weight for text in config.calibration.texts]}  # type: ignore[union-attr]
     elif name in ("reference", "imatrix"):
