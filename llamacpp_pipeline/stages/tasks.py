@@ -89,6 +89,7 @@ def argv(params: TasksParams, paths: Paths) -> Argv:
         *("--model", str(paths["model"])),
         *(flag, f"{flag}-tasks", str(len(index))),
         *("--binary-file", str(paths["tasks"])),
+        "--no-escape",  # else it reads a backslash and an n as a line feed, in this file too
         *("--ctx-size", str(params.n_ctx)),
         *("--parallel", str(parallel(params.n_parallel, index))),
         *("--batch-size", str(params.n_batch)),

@@ -74,7 +74,7 @@ def test_all_tasks_of_the_file_are_run(tmp_path: Path) -> None:
         TOOL,
         *("--model", str(paths["model"])),
         *("--hellaswag", "--hellaswag-tasks", "4"),
-        *("--binary-file", str(paths["tasks"])),
+        *("--binary-file", str(paths["tasks"]), "--no-escape"),
         *("--ctx-size", "256", "--parallel", "4", "--batch-size", "2048", "--ubatch-size", "512"),
         *("--flash-attn", "auto", "--no-warmup"),
     )
