@@ -79,7 +79,14 @@ class PlanView:
         yield f"{disk}{more}; {size_text(store.free_bytes())} free where the store is"
         memory = self.budget.peak_memory_bytes
         yield f"  memory  {about(memory, size_text)} at the most demanding step"
-        yield f"  time    {about(self.budget.seconds, duration_text)}"
+        yield f"  time    {about(self.budget.elapsed, duration_text)}{self.at_once()}"
+        for basis, stages in self.budget.bases.items():
+            yield f"          from {basis} on this machine: {', '.join(stages)}"
+
+    def at_once(self) -> str:
+        """How many steps run beside each other."""
+        devices = self.prepared.loaded.config.placement.devices
+        return f", {len(devices)} at once ({', '.join(map(str, devices))})" if devices else ""
 
     def document(self) -> dict[str, Any]:
         """The same as JSON: sizes in bytes, times in seconds, null where unknown."""
@@ -93,6 +100,7 @@ class PlanView:
                 "output_bytes": step.output_bytes,
                 "memory_bytes": step.memory_bytes,
                 "seconds": step.seconds,
+                "seconds_from": step.basis,
             }
             for step in self.budget.steps
         ]
@@ -103,7 +111,7 @@ class PlanView:
             "disk_unknown": list(self.budget.unknown_disk),
             "disk_free_bytes": self.prepared.store.free_bytes(),
             "memory_bytes": self.budget.peak_memory_bytes,
-            "seconds": self.budget.seconds,
+            "seconds": self.budget.elapsed,
         }
 
 

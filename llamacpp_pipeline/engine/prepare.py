@@ -12,15 +12,17 @@ from pydantic import ValidationError
 
 from llamacpp_pipeline.config.load import LoadedConfig
 from llamacpp_pipeline.engine.digests import sha256_of_text, write_atomically
+from llamacpp_pipeline.engine.experience import experience
 from llamacpp_pipeline.engine.machine import machine_identity, this_machine
 from llamacpp_pipeline.engine.make import Tools
 from llamacpp_pipeline.engine.requirements import is_of_a_set, refuse_unmet
 from llamacpp_pipeline.engine.resolve import Resolver, is_offline
 from llamacpp_pipeline.engine.store import Store
 from llamacpp_pipeline.errors import PipelineError
-from llamacpp_pipeline.plan.budget import Budget, History, budget, rates
+from llamacpp_pipeline.plan.budget import Budget, History, budget
 from llamacpp_pipeline.plan.expand import expand
 from llamacpp_pipeline.plan.fingerprint import documents, explain, fingerprint
+from llamacpp_pipeline.plan.lanes import Lanes
 from llamacpp_pipeline.plan.sources import UNKNOWN, ModelHints, Sources, hints_of
 from llamacpp_pipeline.plan.step import Leaf, Plan
 from llamacpp_pipeline.results.record import Machine, StepRecord
@@ -49,12 +51,16 @@ class Prepared:
         return {key: record for key, record in found.items() if record is not None}
 
     def budget(self, hits: Mapping[str, StepRecord]) -> Budget:
-        """What the rest will take; times from the steps that were timed here."""
-        sizes = {key: sum(file.size_bytes for file in r.outputs) for key, r in hits.items()}
-        taken = budget(self.plan, self.sources, history=History(finished=sizes))
-        seconds = {key: record.seconds for key, record in hits.items()}
-        known = History(finished=sizes, rates=rates(taken, seconds=seconds))
-        return budget(self.plan, self.sources, history=known)
+        """What the rest will take; times from all steps in the store that were run here."""
+        history = History(
+            finished={key: sum(f.size_bytes for f in r.outputs) for key, r in hits.items()},
+            timed=experience(self.store, self.machine),
+            digests=self.fingerprints,
+            n_threads=self.machine.n_cores,
+        )
+        devices = self.loaded.config.placement.devices
+        lanes = Lanes(devices=tuple(map(str, devices)))
+        return budget(self.plan, self.sources, history=history, lanes=lanes)
 
     def why_missing(self, key: str, *, out: Path) -> tuple[str, ...]:
         """How a step differs from the one last run into `out`; empty where it is new there."""

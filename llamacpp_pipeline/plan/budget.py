@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from llamacpp_pipeline.errors import InputError
+from llamacpp_pipeline.plan.lanes import Lanes, elapsed
+from llamacpp_pipeline.plan.pace import Job, Timed, digest_of, family_of, guess
 from llamacpp_pipeline.plan.sizes import Known, chunks, output_bytes
 from llamacpp_pipeline.plan.sources import Sources
 from llamacpp_pipeline.plan.step import Leaf, OutputRef, Plan, Step
+from llamacpp_pipeline.stages.base import Lane
 from llamacpp_pipeline.stages.imatrix import ImatrixParams
 from llamacpp_pipeline.stages.logits_file import predicted_logits_bytes
 from llamacpp_pipeline.stages.perplexity import PerplexityParams
@@ -16,6 +19,8 @@ from llamacpp_pipeline.units import size_text
 
 LOGIT_BYTES = 4  # llama.cpp keeps a float per token of the vocabulary and position of a batch
 TOOL_BYTES = 40 * 2**20  # of a llama.cpp tool with the smallest of models
+TEXTS = (PerplexityParams, ImatrixParams)
+ONE_AT_A_TIME = Lanes()
 LARGEST = 3  # steps named in a refusal
 
 
@@ -28,15 +33,18 @@ class StepBudget:
     done: bool
     output_bytes: int | None
     memory_bytes: int | None
-    work: float | None  # what its time is proportional to, comparable within a stage
+    lane: Lane
     seconds: float | None = None
+    basis: str | None = None  # what its time is told by
 
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """A plan's steps, in order."""
+    """A plan's steps, in order. `elapsed` is the time of those to run, as they run at once."""
 
     steps: tuple[StepBudget, ...]
+    elapsed: float | None = None
+    n_devices: int = 1
 
     @property
     def todo(self) -> tuple[StepBudget, ...]:
@@ -58,15 +66,20 @@ class Budget:
 
     @property
     def peak_memory_bytes(self) -> int | None:
-        """The most that one step needs, of those that can be predicted; None where none can."""
-        needs = [step.memory_bytes for step in self.todo if step.memory_bytes is not None]
-        return max(needs, default=None)
+        """The most that runs at once needs, of what can be predicted; None where nothing can."""
+        known = [step for step in self.todo if step.memory_bytes is not None]
+        beside = [step.memory_bytes or 0 for step in known if step.lane == "device"]
+        together = sum(sorted(beside, reverse=True)[: self.n_devices])
+        return max([together, *(step.memory_bytes or 0 for step in known)]) if known else None
 
     @property
-    def seconds(self) -> float | None:
-        """The time of all steps to run; None where that of one of them is unknown."""
-        times = [step.seconds for step in self.todo]
-        return None if None in times else sum(time for time in times if time is not None)
+    def bases(self) -> dict[str, tuple[str, ...]]:
+        """What the times to come are told by, and of which stages."""
+        told = [(step.basis, step.stage) for step in self.todo if step.basis is not None]
+        return {
+            basis: tuple(dict.fromkeys(stage for other, stage in told if other == basis))
+            for basis, _ in told
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,29 +87,66 @@ class History:
     """What earlier runs teach."""
 
     finished: Mapping[str, int] = field(default_factory=dict)  # step key -> bytes it left
-    rates: Mapping[str, float] = field(default_factory=dict)  # stage -> seconds per unit of work
+    timed: Sequence[Timed] = ()  # steps that were run on this machine
+    digests: Mapping[str, str] = field(default_factory=dict)  # step key -> fingerprint
+    n_threads: int = 1  # of a step that says nothing of them
 
 
 NOTHING_YET = History()
 
 
-def budget(plan: Plan, sources: Sources, *, history: History = NOTHING_YET) -> Budget:
+def budget(
+    plan: Plan, sources: Sources, *, history: History = NOTHING_YET, lanes: Lanes = ONE_AT_A_TIME
+) -> Budget:
     """What each step will take, in the plan's order."""
     known = Known(plan=plan, sources=sources, finished=history.finished)
-    return Budget(steps=tuple(predicted(step, known, history.rates) for step in plan.steps))
+    steps = tuple(predicted(step, known, history, lanes) for step in plan.steps)
+    return Budget(
+        steps=steps, elapsed=together(plan, steps, lanes), n_devices=max(1, len(lanes.devices))
+    )
 
 
-def predicted(step: Step, known: Known, rates: Mapping[str, float]) -> StepBudget:
+def together(plan: Plan, steps: Sequence[StepBudget], lanes: Lanes) -> float | None:
+    """The time of all steps to run; None where that of one of them is unknown."""
+    times = {step.key: step.seconds for step in steps if not step.done}
+    known = {key: seconds for key, seconds in times.items() if seconds is not None}
+    if len(known) < len(times):
+        return None
+    return elapsed([step for step in plan.steps if step.key in known], known, lanes=lanes)
+
+
+def predicted(step: Step, known: Known, history: History, lanes: Lanes) -> StepBudget:
     """One step."""
-    effort, rate = work(step, known), rates.get(step.stage.name)
+    found = guess(job(step, known, history, lanes), history.timed)
     return StepBudget(
         key=step.key,
         stage=step.stage.name,
         done=step.key in known.finished,
         output_bytes=output_bytes(step, known),
         memory_bytes=memory_bytes(step, known),
-        work=effort,
-        seconds=None if effort is None or rate is None else effort * rate,
+        lane=step.stage.lane,
+        seconds=None if found is None else found.seconds,
+        basis=None if found is None else found.basis,
+    )
+
+
+def job(step: Step, known: Known, history: History, lanes: Lanes) -> Job:
+    """A step, as far as its time depends on it."""
+    n_chunks, text = chunks(step, known), step.inputs.get("tasks")
+    cut = step.params
+    tokens = n_chunks * cut.n_ctx if n_chunks and isinstance(cut, TEXTS) else None
+    steps = {one.key: one for one in known.plan.steps}
+    n_threads = step.placement.n_threads or history.n_threads
+    share = len(lanes.devices) if lanes.of_cpu and step.stage.lane != "alone" else 1
+    return Job(
+        stage=step.stage.name,
+        family=family_of(step, steps, history.digests),
+        tokens=tokens,
+        model_bytes=model_bytes(step, known),
+        output_bytes=output_bytes(step, known),
+        text=None if text is None else digest_of(text, history.digests),
+        params=step.params.model_dump(mode="json"),
+        n_threads=max(1, n_threads // share),
     )
 
 
@@ -122,31 +172,6 @@ def memory_bytes(step: Step, known: Known) -> int | None:
         return None
     positions = max(params.n_batch, params.n_ctx) + params.n_ubatch
     return weights + positions * vocabulary * LOGIT_BYTES + TOOL_BYTES
-
-
-def work(step: Step, known: Known) -> float | None:
-    """What a step's time is proportional to: weights read, times the tokens they are used on."""
-    if "model" not in step.inputs:
-        size = output_bytes(step, known)
-        return None if size is None else float(size)
-    weights = model_bytes(step, known)
-    if weights is None:
-        return None
-    if not isinstance(step.params, (PerplexityParams, ImatrixParams)):
-        return float(weights)
-    n_chunks = chunks(step, known)
-    return None if n_chunks is None else float(weights) * n_chunks * step.params.n_ctx
-
-
-def rates(taken: Budget, *, seconds: Mapping[str, float]) -> dict[str, float]:
-    """Seconds per unit of work of each stage, from the steps that were timed (by their key)."""
-    spent: dict[str, float] = {}
-    done: dict[str, float] = {}
-    for step in taken.steps:
-        if step.key in seconds and step.work:
-            spent[step.stage] = spent.get(step.stage, 0.0) + seconds[step.key]
-            done[step.stage] = done.get(step.stage, 0.0) + step.work
-    return {stage: spent[stage] / done[stage] for stage in spent}
 
 
 def refuse_what_cannot_fit(taken: Budget, *, plan: Plan, sources: Sources, free_bytes: int) -> None:

@@ -16,16 +16,18 @@ from llamacpp_pipeline.plan.budget import (
     History,
     StepBudget,
     budget,
-    rates,
     refuse_what_cannot_fit,
 )
-from llamacpp_pipeline.plan.sizes import NOMINAL_BPW, tokens
+from llamacpp_pipeline.plan.lanes import Lanes
+from llamacpp_pipeline.plan.pace import SAME_MODEL, Timed
+from llamacpp_pipeline.plan.sizes import NOMINAL_BPW, Known, chunks, tokens
 from llamacpp_pipeline.plan.sources import HubCommit, ModelHints, Sources, hints_of
 from llamacpp_pipeline.stages.inspect import InspectResult
 from llamacpp_pipeline.stages.quantize import FTYPES
 from tests.unit.plan.world import CALIBRATION, COMMIT, HERE, QWEN_9B, leaf, plan
 
 GIB = 2**30
+HERE_DIGEST = leaf("model").digest
 WIKITEXT = next(iter(CORPORA))
 FULL = Sources(
     model=leaf("model", size_bytes=18_000_000_000),
@@ -118,7 +120,7 @@ class TestDisk:
 
         found = budget(plan(FULL), FULL, history=History(finished=everything))
 
-        assert (found.peak_disk_bytes, found.todo, found.seconds) == (0, (), 0)
+        assert (found.peak_disk_bytes, found.todo, found.elapsed) == (0, (), 0)
 
     def test_what_a_finished_step_left_is_what_the_next_one_reads(self) -> None:
         history = History(finished={"convert": 123})
@@ -137,21 +139,59 @@ class TestMemoryAndTime:
     def test_of_the_converter_nothing_is_said(self) -> None:
         assert taken()["convert"].memory_bytes is None
 
-    def test_without_a_rate_time_is_unknown(self) -> None:
+    def test_without_experience_time_is_unknown(self) -> None:
         found = budget(plan(FULL), FULL)
 
         assert {step.seconds for step in found.steps} == {None}
-        assert found.seconds is None
+        assert found.elapsed is None
 
     def test_the_time_of_one_variant_tells_that_of_another(self) -> None:
-        found = budget(plan(FULL), FULL)
+        made = plan(FULL)
+        timed = Timed(stage="kld", seconds=850.0, family=HERE_DIGEST, tokens=1000, n_threads=2)
+        found = budget(made, FULL, history=History(timed=(timed,), n_threads=2))
+        steps = {step.key: step for step in found.steps}
+        known = Known(plan=made, sources=FULL, finished={})
+        tokens = 256 * (chunks(made.step("kld/Q8_0"), known) or 0)
 
-        speed = rates(found, seconds={"kld/Q8_0": 850.0})
-        steps = {s.key: s for s in budget(plan(FULL), FULL, history=History(rates=speed)).steps}
-
-        assert steps["kld/Q8_0"].seconds == pytest.approx(850.0)
-        assert steps["kld/Q4_K_M"].seconds == pytest.approx(489.0, rel=0.01)
+        assert steps["kld/Q8_0"].seconds == pytest.approx(0.85 * tokens)
+        assert steps["kld/Q4_K_M"].seconds == steps["kld/Q8_0"].seconds
+        assert steps["kld/Q8_0"].basis == SAME_MODEL
+        assert found.bases == {SAME_MODEL: ("kld",)}
         assert steps["bench/Q4_K_M"].seconds is None
+
+    def test_the_whole_time_is_that_of_what_is_to_do_as_it_runs_at_once(self) -> None:
+        made = plan(FULL)
+        timed = [
+            Timed(
+                stage=stage.name,
+                seconds=10.0,
+                family=HERE_DIGEST,
+                tokens=10 if stage.name in ("kld", "reference") else None,
+                model_bytes=10,
+            )
+            for stage in {step.stage.name: step.stage for step in made.steps}.values()
+            if stage.name != "bench"
+        ]
+        timed += [
+            Timed(stage="bench", seconds=10.0, family=HERE_DIGEST, model_bytes=10,
+                  params=made.step("bench/Q8_0").params.model_dump(mode="json"))
+        ]  # fmt: skip
+        history = History(timed=timed, finished=dict.fromkeys(("convert", "reference"), 7))
+        alone = budget(made, FULL, history=history)
+        beside = budget(made, FULL, history=history, lanes=Lanes(devices=("0", "1")))
+
+        assert alone.elapsed == pytest.approx(sum(step.seconds or 0 for step in alone.todo))
+        klds = [step.seconds or 0 for step in alone.todo if step.stage == "kld"]
+        assert alone.elapsed is not None
+        assert beside.elapsed is not None
+        assert alone.elapsed - beside.elapsed >= min(klds)
+
+    def test_devices_need_their_memory_at_once(self) -> None:
+        two = budget(plan(FULL), FULL, lanes=Lanes(devices=("0", "1")))
+        klds = sorted(
+            (step.memory_bytes or 0 for step in two.steps if step.stage == "kld"), reverse=True
+        )
+        assert two.peak_memory_bytes == klds[0] + klds[1]
 
     def test_the_peak_of_memory_is_that_of_one_step(self) -> None:
         found = budget(plan(FULL), FULL)

@@ -1,0 +1,90 @@
+"""What the store knows of how long steps take on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from llamacpp_pipeline.engine.store import CorruptEntryError, Store
+from llamacpp_pipeline.plan.pace import Timed
+from llamacpp_pipeline.results.record import Machine, RecordedInput, StepRecord
+from llamacpp_pipeline.stages.bench import BenchResult
+
+MODEL_INPUTS = ("model", "gguf1")
+
+
+def experience(store: Store, machine: Machine) -> tuple[Timed, ...]:
+    """Every finished step that was run on this machine, whatever plan it was of."""
+    records = {record.fingerprint: record for record in _records(store)}
+    return tuple(
+        timed(record, family=family_of(record, records))
+        for record in records.values()
+        if (record.machine.hostless_name, record.machine.n_cores)
+        == (machine.hostless_name, machine.n_cores)
+    )
+
+
+def timed(record: StepRecord, *, family: str | None) -> Timed:
+    """One record as a step that was timed."""
+    model = record.inputs.get("model")
+    text = record.inputs.get("tasks")
+    return Timed(
+        stage=record.stage,
+        seconds=record.seconds,
+        family=family,
+        tokens=_tokens(record.result),
+        model_bytes=None if model is None else model.size_bytes,
+        output_bytes=sum(file.size_bytes for file in record.outputs),
+        text=None if text is None else text.digest,
+        params=record.params,
+        n_threads=record.placement.n_threads or record.machine.n_cores,
+        prompt_speed=_prompt_speed(record),
+    )
+
+
+def family_of(record: StepRecord, records: Mapping[str, StepRecord]) -> str | None:
+    """The digest of the checkpoint behind a step's model, as `plan.pace.family_of` has it."""
+    at: StepRecord | None = record
+    while at is not None:
+        model = model_of(at.inputs)
+        if at.stage == "convert":
+            return None if model is None else model.digest
+        at = None if model is None else records.get(model.digest)
+    return None
+
+
+def model_of(inputs: Mapping[str, RecordedInput]) -> RecordedInput | None:
+    """The input that is the model, or the first of several candidates."""
+    return next((inputs[name] for name in MODEL_INPUTS if name in inputs), None)
+
+
+def _records(store: Store) -> list[StepRecord]:
+    found = []
+    for fingerprint in store.fingerprints():
+        try:
+            entry = store.read(fingerprint)
+        except CorruptEntryError:
+            continue  # who needs it is told when it is made again
+        if entry is not None:
+            found.append(entry.record)
+    return found
+
+
+def _tokens(result: Mapping[str, Any]) -> int | None:
+    n_ctx, n_chunks = result.get("n_ctx"), result.get("n_chunks")
+    return n_ctx * n_chunks if isinstance(n_ctx, int) and isinstance(n_chunks, int) else None
+
+
+def _prompt_speed(record: StepRecord) -> float | None:
+    """Tokens per second of the longest prompt of a bench."""
+    if record.stage != "bench":
+        return None
+    try:
+        rows = BenchResult.model_validate(record.result).rows
+    except ValidationError:
+        return None
+    prompts = [row for row in rows if row.test.startswith("pp") and "+" not in row.test]
+    longest = max(prompts, key=lambda row: int(row.test[2:]), default=None)
+    return None if longest is None else longest.tokens_per_second.value
