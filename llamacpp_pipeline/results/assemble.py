@@ -27,6 +27,7 @@ from llamacpp_pipeline.results.rivals import beaten_rows
 from llamacpp_pipeline.results.run import RunRecords
 from llamacpp_pipeline.results.select import selections
 from llamacpp_pipeline.results.table import VariantRow, variant_rows
+from llamacpp_pipeline.results.tasks import task_facts
 from llamacpp_pipeline.stages.convert import ConvertResult
 from llamacpp_pipeline.stages.fetch import FetchResult
 from llamacpp_pipeline.stages.inspect import InspectResult
@@ -71,6 +72,7 @@ def results_document(
         beaten=beaten_rows(variants),
         comparisons=_comparisons(run, (*variants, *references)),
         speed=speed_under(run),
+        tasks=task_facts(run, (reference, *variants, *references)),
         toolchain=run.toolchain,
         files=published_files(run),
         commands=commands_run(run),

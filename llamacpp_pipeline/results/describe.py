@@ -28,6 +28,8 @@ The JSON schema is `docs/results.schema.json`. Both files are generated; after a
     llamacpp-pipeline results --schema json > docs/results.schema.json
     llamacpp-pipeline results --schema markdown > docs/results.md"""
 FROM_STAGES = {
+    "row": "The row: its number, or its id in the source.",
+    "why": "Why it is no task; no text of the set is quoted.",
     "value": "The measured value.",
     "stderr": "Its standard error, in the same unit.",
     "ppl": "Perplexity of the file.",

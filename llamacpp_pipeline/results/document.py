@@ -19,6 +19,7 @@ from llamacpp_pipeline.results.rivals import Beaten
 from llamacpp_pipeline.results.run import ToolchainFacts
 from llamacpp_pipeline.results.select import Selection
 from llamacpp_pipeline.results.table import VariantRow
+from llamacpp_pipeline.results.tasks import TaskFacts
 from llamacpp_pipeline.stages.kld import KldResult
 from llamacpp_pipeline.stages.weights import TensorTrouble
 
@@ -170,6 +171,8 @@ class ResultsDocument(Documented):
     """Percentile tables that the config asks for."""
     speed: SpeedConditions | None = None
     """What all speed figures were measured under."""
+    tasks: TaskFacts | None = None
+    """What the scores on evaluation sets say of the files; absent where none were measured."""
     toolchain: ToolchainFacts
     """The llama.cpp that was used."""
     files: tuple[PublishedFile, ...] = ()

@@ -87,7 +87,7 @@ def refuse_mixed_measurements(
 
     """
     for key, record in run.records.items():
-        if key.startswith(("kld/", "bench/")):
+        if key.startswith(("kld/", "bench/", "tasks/")):
             compared = [("BuildId", record.made_by_id, build_id)]
             if key.startswith("kld/"):
                 compared += _cuts(run.needed_result(key, KldResult), reference)

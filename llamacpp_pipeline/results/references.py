@@ -8,7 +8,7 @@ from llamacpp_pipeline.plan.references import CHECK
 from llamacpp_pipeline.results.conditions import file_ref
 from llamacpp_pipeline.results.memory import memory_needs
 from llamacpp_pipeline.results.run import RunRecords
-from llamacpp_pipeline.results.table import Origin, Size, VariantRow, speeds
+from llamacpp_pipeline.results.table import Origin, Size, VariantRow, scored, speeds
 from llamacpp_pipeline.stages.kld import KldResult
 from llamacpp_pipeline.stages.reference_file import ReferenceResult
 
@@ -48,4 +48,5 @@ def _row(run: RunRecords, name: str) -> VariantRow:
         ppl=None if quality is None else quality.ppl,
         quality=quality,
         speed=speeds(run, f"bench/{name}"),
+        **scored(run, name),
     )

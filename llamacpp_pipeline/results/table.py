@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypedDict
 
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -14,6 +14,7 @@ from llamacpp_pipeline.results.files import file_names, published_files
 from llamacpp_pipeline.results.memory import MemoryNeed, memory_needs
 from llamacpp_pipeline.results.record import StepRecord
 from llamacpp_pipeline.results.run import RunRecords, output_file
+from llamacpp_pipeline.results.task_scores import TaskScore, average_of, scores_of
 from llamacpp_pipeline.stages.bench import BenchResult, BenchRow
 from llamacpp_pipeline.stages.convert import ConvertResult
 from llamacpp_pipeline.stages.kld import KldResult
@@ -111,6 +112,17 @@ class VariantRow(Documented):
     """Everything measured against the reference; absent for the reference itself."""
     speed: tuple[BenchRow, ...] = ()
     """Tokens per second by test; empty where not measured."""
+    tasks: tuple[TaskScore, ...] = ()
+    """Scores on evaluation sets; empty where not measured."""
+    task_average: Estimate | None = None
+    """Mean of the scores over the sets, percent; absent unless all were measured."""
+
+
+class Scored(TypedDict):
+    """The fields of a row that task scores fill."""
+
+    tasks: tuple[TaskScore, ...]
+    task_average: Estimate | None
 
 
 def variant_rows(run: RunRecords) -> tuple[VariantRow, ...]:
@@ -145,6 +157,7 @@ def _reference_row(run: RunRecords, *, published: set[str]) -> VariantRow:
         memory=memory_needs(run, result.tensor_bytes),
         ppl=run.needed_result(REFERENCE, PerplexityResult).ppl,
         speed=speeds(run, "bench/reference"),
+        **scored(run, "reference"),
     )
 
 
@@ -169,6 +182,7 @@ def _variant_row(
         ppl=None if quality is None else quality.ppl,
         quality=quality,
         speed=speeds(run, f"bench/{variant.label}"),
+        **scored(run, variant.label),
     )
 
 
@@ -212,3 +226,10 @@ def speeds(run: RunRecords, key: str) -> tuple[BenchRow, ...]:
     """Tokens per second of each test of a bench step; none where it did not finish."""
     result = run.result(key, BenchResult)
     return () if result is None else result.rows
+
+
+def scored(run: RunRecords, label: str) -> Scored:
+    """A file's scores on evaluation sets; `label` is that of its steps."""
+    scores, asked = scores_of(run, label), run.config.tasks
+    n_sets = 0 if asked is None else len(asked.sets)
+    return {"tasks": scores, "task_average": average_of(scores, n_sets)}

@@ -14,14 +14,17 @@ import numpy as np
 from llamacpp_pipeline.config.schema import PipelineConfig
 from llamacpp_pipeline.datasets.imatrix_file import Entry, Imatrix
 from llamacpp_pipeline.datasets.imatrix_statistics import statistics
+from llamacpp_pipeline.datasets.registry import known_sets
 from llamacpp_pipeline.plan.expand import part
 from llamacpp_pipeline.plan.step import Input, Leaf, OutputRef, Plan, Step
 from llamacpp_pipeline.results.record import Machine, OutputFile, RecordedInput, StepRecord
 from llamacpp_pipeline.results.redact import Redactor
 from llamacpp_pipeline.results.run import RunRecords, ToolchainFacts
+from llamacpp_pipeline.stages.answer_bits import packed
 from llamacpp_pipeline.stages.base import Frozen, MadeBy, Paths, Placement, ToolStage
 from llamacpp_pipeline.stages.imatrix_facts import facts_of
 from llamacpp_pipeline.stages.quantize import QuantizeParams
+from llamacpp_pipeline.stages.task_log import standard_error
 
 BUILD = hashlib.sha256(b"build").hexdigest()
 COMMIT = "4df29be4f4c3673f428170fda944a5b19f743bb8"
@@ -32,6 +35,9 @@ MACHINE = Machine(
     hostless_name="Some CPU, 2 cores", system="Linux", n_cores=2, memory_bytes=8 * 2**30
 )
 PERCENTILES = ("99.9", "99.0", "95.0", "90.0", "50.0", "10.0", "5.0", "1.0", "0.1")
+
+
+N_TASKS = 40  # of each sample set
 
 
 def digest(text: str) -> str:
@@ -112,6 +118,31 @@ def kld_result(scale: float = 1.0) -> dict[str, Any]:
     }
 
 
+def dataset_result(name: str) -> dict[str, Any]:
+    """A set of forty tasks as its step reports it."""
+    return {
+        "name": name, "form": known_sets()[name].form, "template": "continuation",
+        "template_version": 1, "n_asked": 40, "seed": 1, "n_read": 42, "n_chosen": N_TASKS,
+        "malformed": [{"row": "row 7", "why": "an answer is empty"}], "left_out": [],
+        "most_answers": 4, "sources": [digest(name)], "sha256": digest(f"{name} chosen"),
+        "ids": [f"{name}-{at}" for at in range(N_TASKS)],
+    }  # fmt: skip
+
+
+def task_result(label: str, name: str) -> dict[str, Any]:
+    """Scores: each variant misses what the reference gets right of the first so many tasks."""
+    missed = {"reference": 0, "Q4_K_M": 14}.get(label, 2)
+    answers = [at >= missed and at % 5 != 0 for at in range(N_TASKS)]
+    n_correct = sum(answers)
+    stderr = standard_error(n_correct, N_TASKS)
+    assert stderr is not None
+    return {
+        "form": known_sets()[name].form, "n_tasks": N_TASKS, "n_correct": n_correct,
+        "score": {"value": 100 * n_correct / N_TASKS, "stderr": 100 * stderr},
+        "chance": 25.0, "correct": packed(answers), "order": "file", "n_parallel": 4,
+    }  # fmt: skip
+
+
 def _steps(config: PipelineConfig) -> list[Step]:
     model = OutputRef(step="fetch", output="files")
     reference: Input = OutputRef(step="convert", output="gguf")
@@ -139,6 +170,7 @@ def _steps(config: PipelineConfig) -> list[Step]:
             _step(f"kld/{label}", "kld", "binary", {}, model=made, logits=logits),
             _step(f"bench/{label}", "bench", "binary", {}, model=made),
         ]
+    steps += _task_steps(config)
     for given in config.references:
         theirs: Input = _leaf(given.path or "")
         checked = {"report": "reference.json"}
@@ -149,6 +181,30 @@ def _steps(config: PipelineConfig) -> list[Step]:
             _step(f"bench/{given.name}", "bench", "binary", {}, model=theirs),
         ]  # fmt: skip
     return steps
+
+
+def _task_steps(config: PipelineConfig) -> list[Step]:
+    """Scores of the reference and of every variant on every set."""
+    if config.tasks is None:
+        return []
+    files = {"tasks": "tasks.bin", "index": "index.jsonl", "report": "report.json"}
+    reference = OutputRef(step="convert", output="gguf")
+    models = {"reference": reference} | {
+        variant.label: OutputRef(step=f"quantize/{variant.label}", output="gguf")
+        for variant in config.variants
+    }
+    sets = [
+        _step(f"dataset/{name}", "dataset", "pipeline", files, source1=_leaf(f"{name}.jsonl"))
+        for name in config.tasks.sets
+    ]
+    scores = [
+        _step(f"tasks/{label}/{name}", "tasks", "binary", {}, model=model,
+              tasks=OutputRef(step=f"dataset/{name}", output="tasks"),
+              index=OutputRef(step=f"dataset/{name}", output="index"))
+        for label, model in models.items()
+        for name in config.tasks.sets
+    ]  # fmt: skip
+    return [*sets, *scores]
 
 
 def _importance(config: PipelineConfig) -> list[Step]:
@@ -206,6 +262,8 @@ def _record(plan: Plan, step: Step, config: PipelineConfig) -> StepRecord:
         params = {"weights": [text.weight for text in config.calibration.texts]}  # type: ignore[union-attr]
     elif name in ("reference", "imatrix"):
         params = {"n_ctx": 256}
+    elif name == "tasks":
+        params = {"n_ctx": 768, "form": known_sets()[label.partition("/")[2]].form}
     return StepRecord(
         fingerprint=digest(step.key),
         stage=step.stage.name,
@@ -264,6 +322,10 @@ def _result(name: str, label: str, params: dict[str, Any]) -> dict[str, Any]:
     if name == "quantize":
         return {**SIZES, **QUANTIZED, "ftype": params["ftype"],
                 "overridden": dict.fromkeys(params["tensor_types"], 3)}  # fmt: skip
+    if name == "dataset":
+        return dataset_result(label)
+    if name == "tasks":
+        return task_result(*label.split("/"))
     if name == "reference-file":
         return {
             **SIZES,
