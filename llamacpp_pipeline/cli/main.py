@@ -27,6 +27,7 @@ VERBS = {
     "results": "results",
     "card": "results",
     "push": "push",
+    "reproduce": "reproduce",
     "compare": "compare",
     "imatrix": "imatrix",
     "cache": "cache",

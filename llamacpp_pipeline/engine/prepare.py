@@ -104,6 +104,14 @@ def prepare(loaded: LoadedConfig, *, store: Store, tools: Tools) -> Prepared:
     )
 
 
+def replanned(prepared: Prepared, plan: Plan, *, tools: Tools) -> Prepared:
+    """The same run with another plan of the same sources."""
+    machine = machine_identity(prepared.machine)
+    bodies = documents(plan, identity=tools.identity, machine=machine)
+    prints = {key: fingerprint(body) for key, body in bodies.items()}
+    return replace(prepared, plan=plan, documents=bodies, fingerprints=prints)
+
+
 def hints(resolver: Resolver, sources: Sources, *, inspected: StepRecord | None) -> ModelHints:
     """What is known of the model: from its inspection, a folder at hand, or the Hub's listing."""
     if inspected is not None:

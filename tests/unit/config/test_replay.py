@@ -1,0 +1,66 @@
+"""A finished run's configuration as one that makes the same files again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llamacpp_pipeline.config.replay import (
+    names_no_file,
+    replayed,
+    with_imatrix,
+    without_evaluation,
+)
+from llamacpp_pipeline.config.schema import PipelineConfig
+from tests.unit.plan.world import config
+
+COMMIT = "c" * 40
+THEIRS = {"name": "theirs", "repo": "them/GGUF", "file": "t.gguf"}
+
+
+def dumped(**said: object) -> dict[str, Any]:
+    return config(**said).model_dump(mode="json")
+
+
+def test_every_repository_is_pinned_to_the_commit_that_was_used() -> None:
+    hub = {"repo": "texts/train", "repo_type": "dataset", "file": "t.txt"}
+    whole = dumped(model={"repo": "a/Model"}, calibration={"corpus": {"hub": hub}})
+
+    found = replayed(whole, commits={"a/Model": COMMIT, "texts/train": "d" * 40})
+
+    assert found["model"]["revision"] == COMMIT
+    assert found["calibration"]["corpus"]["hub"]["revision"] == "d" * 40
+
+
+def test_what_no_file_depends_on_is_left_out() -> None:
+    whole = dumped(
+        references=[THEIRS],
+        card={"compare": [{"variant": "Q8_0", "against": "theirs"}], "license": "mit"},
+    )
+
+    found = replayed(whole, commits={})
+
+    assert found["references"] == []
+    assert found["bench"] is None
+    assert found["card"]["compare"] == []
+    assert found["card"]["license"] == "mit"  # it may be written into the files
+    assert found["variants"] == whole["variants"]
+    PipelineConfig.model_validate(found)
+
+
+def test_a_text_that_is_not_at_hand_is_stood_in_for() -> None:
+    whole = dumped(evaluation={"corpus": {"path": "mine.txt"}, "n_ctx": 256})
+
+    assert names_no_file(whole, (), "evaluation.corpus.path")
+    assert not names_no_file(whole, ("evaluation.corpus.path=x",), "evaluation.corpus.path")
+    assert not names_no_file(dumped(), (), "evaluation.corpus.path")
+    assert without_evaluation(whole)["evaluation"] == {
+        **whole["evaluation"],
+        "corpus": {"demo": "evaluation"},
+    }
+
+
+def test_a_published_imatrix_takes_the_place_of_its_text() -> None:
+    found = with_imatrix(dumped(calibration={"corpus": {"demo": "calibration"}}), "imatrix.gguf")
+
+    assert found["calibration"] is None
+    assert found["imatrix"] == {"path": "imatrix.gguf"}
