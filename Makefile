@@ -69,11 +69,11 @@ $(VENV)/.torch: | $(BIN)/pip
 	@touch $@
 
 $(VENV)/.ready: pyproject.toml | $(BIN)/pip $(VENV)/.torch
-	$(BIN)/pip install --quiet --editable ".[build,convert,plots]"
+	$(BIN)/pip install --quiet --editable ".[build,convert,parquet,plots]"
 	@touch $@
 
 $(VENV)/.ready-dev: pyproject.toml $(VENV)/.ready
-	$(BIN)/pip install --quiet --editable ".[build,convert,plots,dev]"
+	$(BIN)/pip install --quiet --editable ".[build,convert,parquet,plots,dev]"
 	@touch $@
 
 clean:

@@ -95,12 +95,11 @@ class _Reader:
 
     def read(self, part: Part) -> None:
         """All rows of a part."""
-        for file in part.files:
-            labels = (part.label, file.stem if len(part.files) > 1 else "")
-            before = "".join(f"{label}:" for label in labels if label)
-            for name, row in rows_of(file, part.container):
+        for file, name in zip(part.files, _names(part.files), strict=True):
+            before = "".join(f"{label}:" for label in (part.label, name) if label)
+            for row_name, row in rows_of(file, part.container):
                 self.n_read += 1
-                self.note(row, name=name, before=before, layout=part.layout)
+                self.note(row, name=row_name, before=before, layout=part.layout)
 
     def note(self, row: Row | Task | str, *, name: str, before: str, layout: Layout) -> None:
         """A row among the tasks, or among those that are none."""
@@ -137,6 +136,18 @@ class _Reader:
             raise MalformedRowError(why)
         self.ids.add(task.id)
         self.tasks.append(task)
+
+
+def _names(files: Sequence[Path]) -> list[str]:
+    """What tells several files apart: the last parts of their paths, as few as are needed."""
+    if len(files) == 1:
+        return [""]
+    paths = [file.with_suffix("").parts for file in files]
+    for depth in range(1, max(map(len, paths))):
+        names = ["/".join(path[-depth:]) for path in paths]
+        if len(set(names)) == len(names):
+            return names
+    return [str(number) for number, _ in enumerate(files, start=1)]
 
 
 def _question(row: Row | Task | str, layout: Layout) -> Question:

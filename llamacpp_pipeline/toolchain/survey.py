@@ -64,6 +64,7 @@ def survey(choice: Choice, *, runner: Runner, places: Places) -> tuple[Finding, 
         _program("ninja", runner, fix=VENV_HINT),
         _ccache(),
         *(_package(name) for name in (*OWN_PACKAGES, *CONVERTER_PACKAGES)),
+        _pyarrow(),
         *_source_and_build(choice, runner=runner, places=places),
         _disk(places),
     )
@@ -121,6 +122,18 @@ def _package(name: str) -> Finding:
         return Finding(name=name, state="ok", detail=metadata.version(name))
     except metadata.PackageNotFoundError:
         return Finding(name=name, state="missing", detail="not installed", fix=VENV_HINT)
+
+
+def _pyarrow() -> Finding:
+    try:
+        return Finding(name="pyarrow", state="ok", detail=metadata.version("pyarrow"))
+    except metadata.PackageNotFoundError:
+        return Finding(
+            name="pyarrow",
+            state="optional",
+            detail="not installed: reads evaluation sets published as Parquet",
+            fix="pip install 'llamacpp-pipeline[parquet]'",
+        )
 
 
 def _source_and_build(choice: Choice, *, runner: Runner, places: Places) -> tuple[Finding, ...]:

@@ -129,9 +129,10 @@ def rms_norm(x: Doubles, weight: Floats) -> Doubles:
     return np.asarray(x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + EPS) * weight)
 
 
-def forward(model: TinyLlama, ids: npt.NDArray[np.int64], observe: Observer) -> None:
-    """One chunk in double precision; every input of a weight matrix is shown to `observe`.
+def forward(model: TinyLlama, ids: npt.NDArray[np.int64], observe: Observer) -> Doubles:
+    """The rows after the last layer, of one chunk, in double precision.
 
+    Every input of a layer's weight matrix is shown to `observe`.
     It receives the weight's name, the rows, and the expert of each row (None: dense).
     """
     w = model.weights()
@@ -141,6 +142,7 @@ def forward(model: TinyLlama, ids: npt.NDArray[np.int64], observe: Observer) -> 
         x = x + _attention(model, w, prefix, x, observe)
         h = rms_norm(x, w[f"{prefix}ffn_norm.weight"])
         x = x + (_experts if model.n_experts else _dense)(model, w, prefix, h, observe)
+    return np.asarray(x)
 
 
 def _silu(x: Doubles) -> Doubles:
