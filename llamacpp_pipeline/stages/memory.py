@@ -134,6 +134,7 @@ STAGE = ToolStage(
     outputs={},
     params=MemoryParams,
     result=MemoryResult,
+    lane="host",
     argv=argv,
     parse=parse,
     placement=placement_flags,

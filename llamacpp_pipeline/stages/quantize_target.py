@@ -19,6 +19,7 @@ from pydantic import (
 from llamacpp_pipeline.errors import InputError, PipelineError, UnreadableOutputError
 from llamacpp_pipeline.stages.base import SHARED, Argv, Frozen, Paths, ProgressPattern, ToolStage
 from llamacpp_pipeline.stages.gguf_facts import read_gguf
+from llamacpp_pipeline.stages.gguf_labels import GGUF_LABELS
 from llamacpp_pipeline.stages.llama_failures import Known, explain_by
 from llamacpp_pipeline.stages.llama_log import complaints
 from llamacpp_pipeline.stages.quant_types import known_tensor_type
@@ -334,10 +335,12 @@ STAGE = ToolStage(
     outputs={"gguf": "model.gguf", "plan": "plan.json", "types": "types.txt"},
     params=TargetParams,
     result=TargetResult,
+    lane="host",
     argv=argv,
     parse=parse,
     placement=placement_argument,
     complete=complete,
+    labels=GGUF_LABELS,
     explain=explain,
     shared_by=frozenset({"model", "imatrix"}),
     progress=ProgressPattern(
