@@ -9,6 +9,7 @@ from typing import Any
 
 from llamacpp_pipeline.engine.prepare import Prepared
 from llamacpp_pipeline.plan.budget import Budget, StepBudget
+from llamacpp_pipeline.plan.targets import wish
 from llamacpp_pipeline.report.terminal import aligned
 from llamacpp_pipeline.results.record import StepRecord
 from llamacpp_pipeline.units import duration_text, size_text
@@ -42,6 +43,10 @@ class PlanView:
         inputs = self.prepared.plan.step(key).inputs.values()
         return tuple(dict.fromkeys(v.step for v in inputs if hasattr(v, "step")))
 
+    def wish(self, key: str) -> str | None:
+        """What a file by size is asked for."""
+        return wish(self.prepared.plan.step(key))
+
     def text(self, *, explain: bool = False) -> str:
         """The table and the totals."""
         rows: list[tuple[str, ...]] = [("step", "state", "disk", "memory", "time", "why")]
@@ -53,7 +58,8 @@ class PlanView:
         if step.done:
             record = self.hits[step.key]
             took = f"took {duration_text(record.seconds)}"
-            return (step.key, "hit", size_text(step.output_bytes or 0), "", took, "")
+            asked = self.wish(step.key) or ""
+            return (step.key, "hit", size_text(step.output_bytes or 0), "", took, asked)
         reasons = self.reasons(step.key)
         shown = reasons if explain else reasons[:MOST_REASONS]
         more = f" (+{len(reasons) - len(shown)}: --explain)" if len(shown) < len(reasons) else ""
@@ -63,7 +69,7 @@ class PlanView:
             about(step.output_bytes, size_text),
             about(step.memory_bytes, size_text),
             about(step.seconds, duration_text),
-            "; ".join(shown) + more,
+            "; ".join(part for part in (self.wish(step.key), *shown) if part) + more,
         )
 
     def totals(self) -> Iterator[str]:
@@ -96,6 +102,7 @@ class PlanView:
                 "stage": step.stage,
                 "fingerprint": self.prepared.fingerprints[step.key],
                 "hit": step.done,
+                "asked": self.wish(step.key),
                 "why": [] if step.done else list(self.reasons(step.key)),
                 "output_bytes": step.output_bytes,
                 "memory_bytes": step.memory_bytes,

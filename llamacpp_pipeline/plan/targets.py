@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from llamacpp_pipeline.config.schema import PipelineConfig
+from llamacpp_pipeline.config.sizes import size_label
 from llamacpp_pipeline.config.variants import VariantConfig
 from llamacpp_pipeline.plan.candidates import final_file
 from llamacpp_pipeline.plan.references import references_of
 from llamacpp_pipeline.plan.sources import Sources
-from llamacpp_pipeline.plan.step import RECORD, Input, OutputRef
+from llamacpp_pipeline.plan.step import RECORD, Input, Leaf, OutputRef, Step
 from llamacpp_pipeline.stages.memory import KvType, MemoryParams
 from llamacpp_pipeline.stages.quantize_target import TargetParams, TargetRules
 
@@ -50,6 +51,22 @@ def measure_of(variant: VariantConfig, config: PipelineConfig, sources: Sources)
 def memory_key(n_ctx: int, kv_type: KvType) -> str:
     """The step that asks what a context needs."""
     return f"memory/{n_ctx}-{kv_type}"
+
+
+def wish(step: Step) -> str | None:
+    """What a step by size asks for, in a few words; None of any other step."""
+    params = step.params
+    if not isinstance(params, TargetParams):
+        return None
+    if params.bpw is not None:
+        return f"at most {params.bpw:g} bpw"
+    if params.size_bytes is not None:
+        return f"at most {size_label(params.size_bytes)}"
+    source = step.inputs["match" if params.memory_bytes is None else "memory"]
+    name = source.label if isinstance(source, Leaf) else source.step
+    if params.memory_bytes is None:
+        return f"the bpw of {name}"
+    return f"within {size_label(params.memory_bytes)} beside {name}"
 
 
 def contexts(config: PipelineConfig) -> dict[str, MemoryParams]:

@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from llamacpp_pipeline.cli.cache import cache
 from llamacpp_pipeline.engine.events import Silent
 from llamacpp_pipeline.engine.execute import execute
+from llamacpp_pipeline.engine.shared import in_common
 from llamacpp_pipeline.engine.store import Store
 from llamacpp_pipeline.errors import UsageError
 from tests.unit.engine.mill import FakeRunner, Play, identified, plan, step, store_in, workshop
@@ -136,3 +137,16 @@ def test_prune_refuses_what_it_does_not_understand(
 
     assert isinstance(result.exception, UsageError)
     assert message in str(result.exception)
+
+
+def test_measurements_that_steps_share_are_told_and_removed_on_request(store: Store) -> None:
+    with in_common(store, "key") as folder:
+        (folder / "target.state").write_text("12345")
+
+    assert "1 folders of measurements that steps share, 5 B" in called(store, "ls").stderr
+    assert "would remove 1 folders" in called(store, "prune", "--shared", "--dry-run").stderr
+    assert folder.exists()
+    result = called(store, "prune", "--shared")
+    assert "removed 0 entries" in result.stderr
+    assert "removed 1 folders" in result.stderr
+    assert not folder.exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,16 @@ def test_the_last_count_over_the_last_total(clock: Clock) -> None:
     counter.feed("[3]1.4,[4]1.5,")
 
     assert counter.text() == "4/8 sacks  50%  ETA 20s"
+
+
+def test_a_search_before_the_counting_is_shown_in_percent(clock: Clock) -> None:
+    pattern = replace(SACKS, before=re.compile(r"search (?P<n>\d+)"))
+    counter = Counter(pattern, clock=clock)
+
+    counter.feed("search 12.5 %")
+    assert counter.text() == "searching  12%"
+    counter.feed("[1] of 4 sacks")
+    assert (counter.text() or "").startswith("1/4 sacks")
 
 
 def test_a_count_split_by_a_read(clock: Clock) -> None:

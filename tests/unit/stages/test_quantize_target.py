@@ -62,7 +62,7 @@ def log_of(file: Path) -> str:
 def test_everything_asked_for_is_on_the_command_line(paths: dict[str, Path]) -> None:
     params = TargetParams(
         bpw=4.5678,
-        type_set="q4_k, q6_K",  # type: ignore[arg-type]
+        type_set="q4_k, q6_K",
         tensor_types={"ssm_out": "q8_0"},
         leave_output_tensor=True,
         same_type=(r"ffn_(gate|up)\.",),
