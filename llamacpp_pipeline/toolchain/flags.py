@@ -15,7 +15,6 @@ TARGETS = (
     "llama-perplexity",
     "llama-bench",
     "llama-gguf-split",
-    "llama-fit-params",
 )
 FIXED = {
     "CMAKE_BUILD_TYPE": "Release",

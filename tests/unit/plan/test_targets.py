@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from llamacpp_pipeline.plan.budget import budget
 from llamacpp_pipeline.plan.fingerprint import fingerprints
@@ -13,9 +14,10 @@ from llamacpp_pipeline.stages.memory import MemoryParams
 from llamacpp_pipeline.stages.quantize_target import TargetParams
 from tests.unit.plan.world import CALIBRATED, CALIBRATION, QWEN_9B, identity, leaf, plan
 
+Variant = dict[str, Any]
 SOURCES = replace(CALIBRATED, hints=QWEN_9B)
-FIT = {"memory": 24_000_000_000, "context": 32768, "kv_type": "q8_0"}
-ALL = [
+FIT: dict[str, Any] = {"memory": 24_000_000_000, "context": 32768, "kv_type": "q8_0"}
+ALL: list[Variant] = [
     {"ftype": "Q4_K_M"},
     {"bpw": 4.5, "type_set": "kquants"},
     {"size": 5_000_000_000},
@@ -24,7 +26,7 @@ ALL = [
 ]
 
 
-def sized(*variants: dict[str, object]) -> Plan:
+def sized(*variants: Variant) -> Plan:
     return plan(SOURCES, calibration=CALIBRATION, variants=[*variants])
 
 
@@ -76,7 +78,7 @@ def test_a_match_to_another_publishers_file_waits_for_its_check() -> None:
 
 
 def test_another_file_to_match_is_another_step_and_so_is_another_memory() -> None:
-    def ids(*variants: dict[str, object]) -> dict[str, str]:
+    def ids(*variants: Variant) -> dict[str, str]:
         return fingerprints(sized(*variants), identity=identity, machine="here")
 
     one = ids({"ftype": "Q4_K_M", "name": "a"}, {"match": "a"}, {"fit": FIT, "name": "f"})
