@@ -72,10 +72,12 @@ class CandidateConfig(Frozen):
         return any(key in self.changes for key in START)
 
 
+Candidates = Annotated[tuple[CandidateConfig, ...], Field(max_length=MOST_CANDIDATES - 1)]
+
+
 class SelectionConfig(Frozen):
     """How the best candidate of a variant is chosen."""
 
+    candidates: Candidates = ()  # of each variant by size that has none of its own
     larger_by: NonNegativeFloat = LARGER_BY
-
-
-Candidates = Annotated[tuple[CandidateConfig, ...], Field(max_length=MOST_CANDIDATES - 1)]
+    tasks: bool = False  # score every candidate, so that tasks can settle a tie

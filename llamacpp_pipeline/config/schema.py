@@ -257,6 +257,13 @@ class PipelineConfig(Frozen):
     publish: PublishConfig = PublishConfig()
 
     @model_validator(mode="after")
+    def with_default_candidates(self) -> PipelineConfig:
+        default = self.selection.candidates
+        if default and any(v.way != "ftype" and not v.candidates for v in self.variants):
+            object.__setattr__(self, "variants", tuple(v.or_from(default) for v in self.variants))
+        return self
+
+    @model_validator(mode="after")
     def nothing_clashes(self) -> PipelineConfig:
         clashes = tuple(clashes_in(self))
         if clashes:

@@ -33,6 +33,7 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
         "imatrix": True,
         "tensor_types": {r".*\.ffn_down\.weight$": "q6_K"},
     },
+    "selection.candidates": {"name": "plain", "imatrix": False},
     "variants.candidates": {"name": "plain", "imatrix": False},
     "calibration.texts": {"path": "code.txt", "n_chunks": 100, "weight": 2},
     "references": {

@@ -88,6 +88,12 @@ class VariantConfig(TargetRules):
             return f"fit-{size_label(self.fit.memory)}-{self.fit.context}"
         return f"{self.match}-matched"
 
+    def or_from(self, default: Candidates) -> VariantConfig:
+        """The variant with these candidates, where it is one by size that has none of its own."""
+        if self.way == "ftype" or self.candidates:
+            return self
+        return self.model_copy(update={"candidates": default})
+
     def candidate(self, other: CandidateConfig) -> VariantConfig:
         """The variant as one of its candidates would make it.
 

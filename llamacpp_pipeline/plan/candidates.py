@@ -7,9 +7,17 @@ from dataclasses import dataclass, replace
 
 from llamacpp_pipeline.config.candidates import FIRST, SEPARATOR
 from llamacpp_pipeline.config.schema import PipelineConfig
+from llamacpp_pipeline.config.task_sets import task_sets
 from llamacpp_pipeline.config.variants import VariantConfig
 from llamacpp_pipeline.plan.step import RECORD, Input, OutputRef, Step
-from llamacpp_pipeline.stages.select import SelectParams, file_name, quality_name, size_name
+from llamacpp_pipeline.plan.tasks import score_of
+from llamacpp_pipeline.stages.select import (
+    SelectParams,
+    file_name,
+    quality_name,
+    score_name,
+    size_name,
+)
 
 SELECT = "select"
 
@@ -72,17 +80,28 @@ def final_file(config: PipelineConfig, label: str) -> OutputRef:
     return OutputRef(step=f"{kind}/{label}", output="gguf")
 
 
-def selection_inputs(candidates: Sequence[Candidate]) -> dict[str, Input]:
-    """What the decision needs of each: its file, and the records of its making and its KLD."""
+def sets_of(config: PipelineConfig) -> tuple[str, ...]:
+    """The evaluation sets that every candidate is scored on."""
+    if config.tasks is None or not config.selection.tasks:
+        return ()
+    return tuple(each.name for each in task_sets(config))
+
+
+def selection_inputs(candidates: Sequence[Candidate], sets: Sequence[str]) -> dict[str, Input]:
+    """What the decision needs of each: its file, and the records of its making and its figures."""
     inputs: dict[str, Input] = {}
     for at, one in enumerate(candidates):
         inputs[file_name(at)] = one.gguf
         inputs[size_name(at)] = OutputRef(step=one.quantize, output=RECORD)
         inputs[quality_name(at)] = OutputRef(step=one.kld, output=RECORD)
+        for number, name in enumerate(sets):
+            score = score_of(one.variant.label, name)
+            inputs[score_name(at, number)] = OutputRef(step=score, output=RECORD)
     return inputs
 
 
 def selection_params(config: PipelineConfig, candidates: Sequence[Candidate]) -> SelectParams:
     """The candidates by name, in order."""
     names = tuple(one.name for one in candidates)
-    return SelectParams(names=names, larger_by=config.selection.larger_by)
+    larger_by, n_sets = config.selection.larger_by, len(sets_of(config))
+    return SelectParams(names=names, larger_by=larger_by, n_sets=n_sets)

@@ -17,6 +17,7 @@ from llamacpp_pipeline.plan.candidates import (
     final_file,
     selection_inputs,
     selection_params,
+    sets_of,
 )
 from llamacpp_pipeline.plan.datasets import dataset_steps
 from llamacpp_pipeline.plan.order import ordered
@@ -311,12 +312,15 @@ def made_and_measured(plan: Expansion, variant: VariantConfig) -> Iterator[Step]
         yield quantization(plan, variant)
         yield from measurements(plan, label, made)
         return
+    sets = sets_of(plan.config)
     for one in candidates:
         yield one.placed(quantization(plan, one.variant))
         yield divergence(plan, one.variant.label, one.gguf)
-    params, inputs = selection_params(plan.config, candidates), selection_inputs(candidates)
+        if sets:
+            yield from task_steps(plan, one.variant.label, one.gguf)
+    params, inputs = selection_params(plan.config, candidates), selection_inputs(candidates, sets)
     yield plan.step(f"{SELECT}/{label}", params=params, inputs=inputs)
-    yield from further(plan, label, made)
+    yield from speed(plan, label, made) if sets else further(plan, label, made)
 
 
 def quantization(plan: Expansion, variant: VariantConfig) -> Step:
@@ -361,9 +365,14 @@ def measurements(plan: Expansion, label: str, model: Input) -> Iterator[Step]:
 
 def further(plan: Expansion, label: str, model: Input) -> Iterator[Step]:
     """What is measured of a GGUF once it is known to be the one kept."""
+    yield from speed(plan, label, model)
+    yield from task_steps(plan, label, model)
+
+
+def speed(plan: Expansion, label: str, model: Input) -> Iterator[Step]:
+    """Tokens per second of one GGUF."""
     if plan.config.bench is not None:
         yield plan.step(f"bench/{label}", params=plan.config.bench, inputs={"model": model})
-    yield from task_steps(plan, label, model)
 
 
 def part(kind: type[SomeParams], whole: Frozen) -> SomeParams:

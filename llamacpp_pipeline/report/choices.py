@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from llamacpp_pipeline.report.figures import RHO_PPL, number
 from llamacpp_pipeline.results.document import ResultsDocument
-from llamacpp_pipeline.results.rivals import Beaten, KldDifference
+from llamacpp_pipeline.results.rivals import Beaten, KldDifference, Matched
 from llamacpp_pipeline.results.select import CandidateFigures, Selection
 
 BY: Mapping[str, str] = {
@@ -20,7 +20,20 @@ BY: Mapping[str, str] = {
 
 def choice_lines(document: ResultsDocument) -> tuple[str, ...]:
     """One sentence for each; none where there is nothing to say."""
-    return (*map(kept_line, document.selections), *map(beaten_line, document.beaten))
+    return (
+        *map(kept_line, document.selections),
+        *map(matched_line, document.matched),
+        *map(beaten_line, document.beaten),
+    )
+
+
+def matched_line(found: Matched) -> str:
+    """`Q4_K_M-matched against Q4_K_M: mean KLD lower by 0.001200 ± 0.000100 (same chunks)`."""
+    difference, pair = found.difference, f"{found.label} against {found.against}"
+    if abs(difference.value) <= difference.bound:
+        return f"{pair}: mean KLD ties ({difference_text(difference)})"
+    which = "lower" if difference.value < 0 else "higher"
+    return f"{pair}: mean KLD {which} by {difference_text(difference)}"
 
 
 def kept_line(selection: Selection) -> str:

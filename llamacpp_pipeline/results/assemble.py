@@ -23,7 +23,7 @@ from llamacpp_pipeline.results.files import published_files
 from llamacpp_pipeline.results.imatrix import imatrix_facts
 from llamacpp_pipeline.results.redact import Redactor, redactor_of_this_machine
 from llamacpp_pipeline.results.references import reference_rows
-from llamacpp_pipeline.results.rivals import beaten_rows
+from llamacpp_pipeline.results.rivals import beaten_rows, matched_rows
 from llamacpp_pipeline.results.run import RunRecords
 from llamacpp_pipeline.results.select import selections
 from llamacpp_pipeline.results.table import VariantRow, variant_rows
@@ -69,7 +69,8 @@ def results_document(
         noise_floor=run.result(NOISE_FLOOR, KldResult),
         imatrix=imatrix_facts(run),
         selections=selections(run),
-        beaten=beaten_rows(variants),
+        matched=matched_rows((*variants, *references), _matches(run)),
+        beaten=beaten_rows((*variants, *references)),
         comparisons=_comparisons(run, (*variants, *references)),
         speed=speed_under(run),
         tasks=task_facts(run, (reference, *variants, *references)),
@@ -82,6 +83,11 @@ def results_document(
     redactor = redactor or redactor_of_this_machine()
     cleaned = redactor.tree(document.model_dump(mode="json"), keep=OWN_TEXT)
     return ResultsDocument.model_validate(cleaned)
+
+
+def _matches(run: RunRecords) -> dict[str, str]:
+    """The variants that are as large as another file, and that file's label."""
+    return {v.label: v.match for v in run.config.variants if v.match is not None}
 
 
 def timestamp(moment: datetime | None) -> str:

@@ -15,7 +15,7 @@ from llamacpp_pipeline.results.conditions import Conditions, SpeedConditions
 from llamacpp_pipeline.results.documented import Documented
 from llamacpp_pipeline.results.files import PublishedFile
 from llamacpp_pipeline.results.imatrix import ImatrixFacts
-from llamacpp_pipeline.results.rivals import Beaten
+from llamacpp_pipeline.results.rivals import Beaten, Matched
 from llamacpp_pipeline.results.run import ToolchainFacts
 from llamacpp_pipeline.results.select import Selection
 from llamacpp_pipeline.results.table import VariantRow
@@ -165,6 +165,8 @@ class ResultsDocument(Documented):
     """What the importance matrix tells about the model; absent where no imatrix is used."""
     selections: tuple[Selection, ...] = ()
     """Variants with several candidates: which was kept, why, and the figures of the others."""
+    matched: tuple[Matched, ...] = ()
+    """Variants made as large as another file, each compared with that one."""
     beaten: tuple[Beaten, ...] = ()
     """Variants that lose in mean KLD to one that is no larger."""
     comparisons: tuple[ComparisonRef, ...] = ()

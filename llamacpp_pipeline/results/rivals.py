@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from llamacpp_pipeline.results.documented import Documented
 from llamacpp_pipeline.results.table import VariantRow
@@ -33,6 +33,32 @@ class Beaten(Documented):
     """The variant that beats it by most."""
     difference: KldDifference
     """How much more mean KLD the loser has."""
+
+
+class Matched(Documented):
+    """A file made as large as another, beside that other."""
+
+    label: str
+    """The variant that was matched."""
+    against: str
+    """What it was matched to."""
+    difference: KldDifference
+    """Its mean KLD minus the other's."""
+
+
+def matched_rows(rows: Sequence[VariantRow], matches: Mapping[str, str]) -> tuple[Matched, ...]:
+    """Each variant against what it was matched to; `matches` has the labels of both."""
+    by_label = {row.label: row for row in rows}
+    pairs = ((by_label.get(one), by_label.get(other)) for one, other in matches.items())
+    return tuple(
+        Matched(
+            label=one.label,
+            against=other.label,
+            difference=documented(kld_difference(one.quality, other.quality)),
+        )
+        for one, other in pairs
+        if one is not None and other is not None and one.quality and other.quality
+    )
 
 
 def beaten_rows(rows: Sequence[VariantRow]) -> tuple[Beaten, ...]:

@@ -8,7 +8,8 @@ from typing import Literal
 
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
-from llamacpp_pipeline.plan.candidates import SELECT, Candidate, candidates_of
+from llamacpp_pipeline.plan.candidates import SELECT, Candidate, candidates_of, sets_of
+from llamacpp_pipeline.plan.tasks import score_of
 from llamacpp_pipeline.results.documented import Documented
 from llamacpp_pipeline.results.record import StepRecord
 from llamacpp_pipeline.results.rivals import KldDifference, documented
@@ -86,6 +87,9 @@ def with_kept(run: RunRecords) -> RunRecords:
     for label, candidate in kept_candidates(run).items():
         for key, alias in ((candidate.quantize, "quantize"), (candidate.kld, "kld")):
             kept[f"{alias}/{label}"] = run.needed(key)
+        for name in sets_of(run.config):
+            score = score_of(candidate.variant.label, name)
+            kept[score_of(label, name)] = run.needed(score)
     return replace(run, records={**run.records, **kept})
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import math
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -12,6 +14,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     ValidationError,
@@ -24,9 +27,11 @@ from llamacpp_pipeline.stages.gguf_facts import read_gguf
 from llamacpp_pipeline.stages.kld import KldResult
 from llamacpp_pipeline.stages.llama_log import complaints
 from llamacpp_pipeline.stages.selection import Candidate, Decision, decide
+from llamacpp_pipeline.units import Estimate
 
 TOOL = "llamacpp_pipeline.stages.select"
 MOST_CANDIDATES = 16
+MOST_SETS = 16
 LARGER_BY = 0.005
 NO_LINKS = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP})
 
@@ -36,6 +41,7 @@ class SelectParams(Frozen):
 
     names: tuple[str, ...]
     larger_by: NonNegativeFloat = LARGER_BY  # share by which a candidate's file may be larger
+    n_sets: NonNegativeInt = 0  # evaluation sets on which each candidate was scored
 
 
 class SizeRead(BaseModel):
@@ -59,6 +65,21 @@ class KldRecord(BaseModel):
     result: KldResult
 
 
+class ScoreRead(BaseModel):
+    """What the record of a set's tasks says of the score."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    n_tasks: PositiveInt
+    score: Estimate  # percent
+
+
+class ScoreRecord(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    result: ScoreRead
+
+
 def file_name(at: int) -> str:
     """The input that is the file of the candidate at a position from 0."""
     return f"gguf{at + 1}"
@@ -74,6 +95,11 @@ def quality_name(at: int) -> str:
     return f"quality{at + 1}"
 
 
+def score_name(at: int, number: int) -> str:
+    """The input that is the record of its score on a set."""
+    return f"score{at + 1}-{number + 1}"
+
+
 def argv(params: SelectParams, paths: Paths) -> Argv:
     candidates = [
         ("--candidate", name, *(str(paths[of(at)]) for of in (file_name, size_name, quality_name)))
@@ -82,6 +108,12 @@ def argv(params: SelectParams, paths: Paths) -> Argv:
     return (
         TOOL,
         *(word for candidate in candidates for word in candidate),
+        *(
+            word
+            for at, name in enumerate(params.names)
+            for number in range(params.n_sets)
+            for word in ("--score", name, str(paths[score_name(at, number)]))
+        ),
         *("--larger-by", str(params.larger_by)),
         *("--output", str(paths["gguf"])),
         *("--decision", str(paths["decision"])),
@@ -111,8 +143,10 @@ def complete(params: SelectParams, result: Decision, paths: Paths) -> Decision:
     return result
 
 
-def read_candidate(name: str, size: Path, quality: Path) -> Candidate:
-    """A candidate from the records of the steps that made and measured it.
+def read_candidate(
+    name: str, size: Path, quality: Path, *, scores: Sequence[Path] = ()
+) -> Candidate:
+    """A candidate from the records of the steps that made, measured and scored it.
 
     Raises:
         InputError: where one of them is not such a record.
@@ -121,13 +155,37 @@ def read_candidate(name: str, size: Path, quality: Path) -> Candidate:
     try:
         made = QuantizeRecord.model_validate_json(size.read_bytes()).result
         measured = KldRecord.model_validate_json(quality.read_bytes()).result
+        scored = [ScoreRecord.model_validate_json(path.read_bytes()).result for path in scores]
     except (OSError, ValidationError) as error:
         raise InputError(
             f"candidate {name}: its record cannot be read",
             evidence=str(error).splitlines()[:4],
             hint="check the store: llamacpp-pipeline cache verify",
         ) from error
-    return Candidate(name=name, file_bytes=made.file_bytes, bpw=made.bpw, quality=measured)
+    return Candidate(
+        name=name,
+        file_bytes=made.file_bytes,
+        bpw=made.bpw,
+        quality=measured,
+        task_average=average(scored) if scored else None,
+    )
+
+
+def average(scores: Sequence[ScoreRead]) -> Estimate:
+    """The mean of scores on different sets, percent, each set counting the same."""
+    n = len(scores)
+    errors = (binomial_error(one) for one in scores)
+    return Estimate(
+        value=sum(one.score.value for one in scores) / n, stderr=math.hypot(*errors) / n
+    )
+
+
+def binomial_error(one: ScoreRead) -> float:
+    """The standard error of a score; of one for which the tool prints none, that of its share."""
+    if one.score.stderr is not None:
+        return one.score.stderr
+    share = one.score.value / 100
+    return 100 * math.sqrt(share * (1 - share) / max(1, one.n_tasks - 1))
 
 
 def hand_over(source: Path, target: Path) -> None:
@@ -144,19 +202,25 @@ def hand_over(source: Path, target: Path) -> None:
 @click.option(
     "--candidate", "candidates", type=(str, *(click.Path(path_type=Path),) * 3), multiple=True
 )
+@click.option("--score", "scores", type=(str, click.Path(path_type=Path)), multiple=True)
 @click.option("--larger-by", type=float, required=True)
 @click.option("--output", type=click.Path(path_type=Path), required=True)
 @click.option("--decision", "report", type=click.Path(path_type=Path), required=True)
 def main(
     candidates: tuple[tuple[str, Path, Path, Path], ...],
+    scores: tuple[tuple[str, Path], ...],
     larger_by: float,
     output: Path,
     report: Path,
 ) -> None:
-    """Keep the best; a candidate is a name, its file, and two records."""
+    """Keep the best; a candidate is a name, its file, and two records; a score a name and one."""
 
     def work() -> str:
-        read = [read_candidate(name, size, quality) for name, _, size, quality in candidates]
+        of = {name: [path for other, path in scores if other == name] for name, *_ in candidates}
+        read = [
+            read_candidate(name, size, quality, scores=of[name])
+            for name, _, size, quality in candidates
+        ]
         decision = decide(read, larger_by=larger_by)
         report.write_text(decision.model_dump_json(indent=1) + "\n", encoding="utf-8")
         hand_over(next(file for name, file, *_ in candidates if name == decision.kept), output)
@@ -173,6 +237,9 @@ STAGE = ToolStage(
     inputs=frozenset(of(at) for of in (file_name, size_name, quality_name) for at in range(2)),
     optional_inputs=frozenset(
         of(at) for of in (file_name, size_name, quality_name) for at in range(2, MOST_CANDIDATES)
+    )
+    | frozenset(
+        score_name(at, number) for at in range(MOST_CANDIDATES) for number in range(MOST_SETS)
     ),
     outputs={"gguf": "model.gguf", "decision": "decision.json"},
     params=SelectParams,

@@ -245,6 +245,7 @@ STAGE = ToolStage(
     outputs={},
     params=TasksParams,
     result=TasksResult,
+    lane="device",
     argv=argv,
     parse=parse,
     placement=placement_flags,

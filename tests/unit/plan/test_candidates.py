@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from pydantic import ValidationError
 
@@ -97,3 +99,54 @@ def test_without_candidates_nothing_changes() -> None:
 def test_what_cannot_be_a_candidate_is_refused(candidates: list[object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         config(variants=[{"ftype": "Q8_0", "candidates": candidates}])
+
+
+def test_variants_by_size_take_the_default_candidates_unless_they_have_their_own() -> None:
+    variants = [
+        {"ftype": "Q4_K_M"},
+        {"bpw": 4.5},
+        {"bpw": 3.5, "candidates": [{"name": "plain", "imatrix": False}]},
+    ]
+    selection = {"candidates": ["Q4_K_S", {"name": "fast", "type_set": "fast"}]}
+    found = plan(CALIBRATED, calibration=CALIBRATION, variants=variants, selection=selection)
+    keys = [step.key for step in found.steps if step.key.startswith(("quantize/", "select/"))]
+
+    assert keys == [
+        "quantize/Q4_K_M",
+        *("quantize/4.5bpw~base", "quantize/4.5bpw~Q4_K_S", "quantize/4.5bpw~fast"),
+        "select/4.5bpw",
+        *("quantize/3.5bpw~base", "quantize/3.5bpw~plain", "select/3.5bpw"),
+    ]
+    assert found.step("quantize/4.5bpw~Q4_K_S").stage.name == "quantize"
+    assert found.step("quantize/4.5bpw~base").stage.name == "quantize-target"
+    assert found.step("quantize/4.5bpw~fast").stage.name == "quantize-target"
+
+
+def test_a_variant_matched_to_one_with_candidates_is_matched_to_the_one_kept() -> None:
+    variants = [{**CHOICE}, {"match": "Q4"}]
+    found = plan(CALIBRATED, calibration=CALIBRATION, variants=variants)
+
+    assert found.step("quantize/Q4-matched").inputs["match"] == OutputRef(
+        step="select/Q4", output="gguf"
+    )
+
+
+def test_where_tasks_settle_ties_every_candidate_is_scored_and_the_kept_one_not_again() -> None:
+    said = {
+        "calibration": CALIBRATION,
+        "variants": [CHOICE],
+        "tasks": {"sets": ["demo-passages", "demo-names"]},
+    }
+    files = {name: leaf(f"{name}.jsonl") for name in ("demo-passages", "demo-names")}
+    sources = replace(CALIBRATED, datasets=files)
+    without = [step.key for step in plan(sources, **said).steps]
+    found = plan(sources, **said, selection={"tasks": True})
+    keys = [step.key for step in found.steps]
+
+    assert "tasks/Q4/demo-passages" in without
+    assert "tasks/Q4/demo-passages" not in keys
+    assert "tasks/Q4~plain/demo-names" in keys
+    chosen = found.step("select/Q4")
+    assert isinstance(chosen.params, SelectParams)
+    assert chosen.params.n_sets == 2
+    assert chosen.inputs["score3-2"] == OutputRef(step="tasks/Q4~plain/demo-names", output=RECORD)

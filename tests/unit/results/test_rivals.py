@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from llamacpp_pipeline.report.choices import choice_lines
+from llamacpp_pipeline.report.choices import choice_lines, matched_line
 from llamacpp_pipeline.report.terminal import render_text
 from llamacpp_pipeline.results.assemble import results_document
-from llamacpp_pipeline.results.rivals import beaten_rows
+from llamacpp_pipeline.results.rivals import beaten_rows, matched_rows
 from llamacpp_pipeline.results.table import VariantRow, variant_rows
 from llamacpp_pipeline.stages.kld import KldResult
 from llamacpp_pipeline.units import Estimate
@@ -86,3 +86,28 @@ def test_a_defeat_is_told_in_the_results_and_on_the_terminal() -> None:
         " mean KLD higher by 0.013728 ± 0.000184 (errors of both added)"
     )
     assert line in render_text(document)
+
+
+def test_a_variant_is_told_beside_what_it_was_matched_to() -> None:
+    rows = [
+        row("Q4_K_M", file_bytes=1000, kld=0.03),
+        row("ours", file_bytes=999, kld=0.02),
+        row("tied", file_bytes=999, kld=0.0301),
+    ]
+    better, tie = matched_rows(rows, {"ours": "Q4_K_M", "tied": "Q4_K_M", "gone": "Q4_K_M"})
+
+    assert (better.label, better.against) == ("ours", "Q4_K_M")
+    assert matched_line(better) == (
+        "ours against Q4_K_M: mean KLD lower by 0.010000 ± 0.000141 (errors of both added)"
+    )
+    assert matched_line(tie) == (
+        "tied against Q4_K_M: mean KLD ties (0.000100 ± 0.000141 (errors of both added))"
+    )
+
+
+def test_other_publishers_files_may_beat_ours_and_are_not_accused_themselves() -> None:
+    theirs = row("theirs", file_bytes=900, kld=0.01).model_copy(update={"kind": "other"})
+    worse = row("worse", file_bytes=2000, kld=0.09).model_copy(update={"kind": "other"})
+
+    (found,) = beaten_rows([row("ours", file_bytes=1000, kld=0.02), theirs, worse])
+    assert (found.label, found.by) == ("ours", "theirs")

@@ -21,6 +21,7 @@ from llamacpp_pipeline.stages.select import (
     parse,
     quality_name,
     read_candidate,
+    score_name,
     size_name,
 )
 from llamacpp_pipeline.stages.selection import Candidate, Decision, decide, rho_bound
@@ -189,3 +190,35 @@ def test_a_disk_without_links_gets_a_copy(folder: Path, monkeypatch: pytest.Monk
 
     assert (folder / "model.gguf").read_bytes() == (folder / "0.gguf").read_bytes()
     assert not (folder / "model.gguf").samefile(folder / "0.gguf")
+
+
+def scored(folder: Path, name: str, *, value: float, stderr: float | None = 2.0) -> Path:
+    path = folder / name
+    score = {"value": value, "stderr": stderr}
+    path.write_text(json.dumps({"result": {"form": "hellaswag", "n_tasks": 101, "score": score}}))
+    return path
+
+
+def test_scores_on_several_sets_become_one_average_with_its_error(folder: Path) -> None:
+    scores = [
+        scored(folder, "one.json", value=50.0, stderr=None),
+        scored(folder, "two.json", value=70.0, stderr=2.0),
+    ]
+    found = read_candidate("base", folder / "0.size.json", folder / "0.quality.json", scores=scores)
+
+    assert found.task_average is not None
+    assert found.task_average.value == 60.0
+    assert found.task_average.stderr == pytest.approx((5.0**2 + 2.0**2) ** 0.5 / 2)
+
+
+def test_the_tool_settles_a_tie_by_the_scores_it_is_given(folder: Path) -> None:
+    same = (folder / "0.quality.json").read_text()
+    (folder / "1.quality.json").write_text(same)
+    paths = paths_in(folder)
+    for at, value in enumerate((50.0, 80.0)):
+        paths[score_name(at, 0)] = scored(folder, f"{at}.score.json", value=value)
+    params = SelectParams(names=("base", "other"), larger_by=0.5, n_sets=1)
+    done = CliRunner().invoke(main, argv(params, paths)[1:])
+
+    assert "kept other (tasks)" in done.output
+    assert STAGE.read(params, done.output, paths).candidates[1].task_average is not None
