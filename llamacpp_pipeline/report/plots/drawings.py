@@ -16,7 +16,8 @@ Columns = tuple[list[float], list[float], list[float]]  # x, y, the error of y
 UNITS = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 MARKERS = "osD^vP*X<>hp"
 BOTTOM, TOP = 0.0005, 0.9999  # shares of tokens; 100 % is drawn at TOP
-NEARLY_EQUAL = 1.0  # percent of PPL; below it the axis is linear
+NEARLY_EQUAL = 1.0  # percent of PPL: below it a logarithmic axis is linear
+MUCH_WORSE = 10.0  # percent of PPL: a linear axis would press the good files together
 MANY_FOLD = 300.0  # an axis so long has marks enough at the powers of ten
 
 
@@ -51,7 +52,8 @@ def draw_ppl_ratio(figure: Figure, table: PlotTable, theme: Theme) -> None:
     errors = [100 * error for error in table.errors("stderr")]
     axes.axhline(0.0, color=theme.faint, lw=1, ls=":", zorder=0, label="the reference")
     _points(axes, (bpw, above, errors), table, theme)
-    axes.set_yscale("symlog", linthresh=NEARLY_EQUAL, linscale=1.5)
+    if max(map(abs, above)) > MUCH_WORSE:
+        axes.set_yscale("symlog", linthresh=NEARLY_EQUAL, linscale=1.5)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
     axes.set_xlabel("bits per weight")
     axes.set_ylabel("PPL above the reference's")
