@@ -70,11 +70,11 @@ def deliver(prepared: Prepared, report: RunReport, *, toolchain: Toolchain, out:
 def carded(document: ResultsDocument, out: Path | None) -> tuple[str, PipelineError | None]:
     """The card; by our own template, with the error, where the publisher's cannot be filled."""
     try:
-        return render_card(document, pictures=shown(out)), None
+        return render_card(document, pictures=shown(document, out)), None
     except PipelineError as error:
         plain = document.publication.model_copy(update={"template": None})
         document = document.model_copy(update={"publication": plain})
-        return render_card(document, pictures=shown(out)), error
+        return render_card(document, pictures=shown(document, out)), error
 
 
 def unchanged_since(out: Path, document: ResultsDocument) -> datetime | None:

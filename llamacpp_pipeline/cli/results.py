@@ -47,7 +47,7 @@ def card(folder: Path | None, *, stdout: bool) -> None:
     document = read_results(chosen)
     if not stdout:
         draw_all(document, chosen, anew=False)
-    text = render_card(document, pictures=shown(chosen))
+    text = render_card(document, pictures=shown(document, chosen))
     if stdout:
         click.echo(text, nl=False)
         return

@@ -23,6 +23,6 @@ def render_card(
         InputError: where the publisher's own template cannot be filled.
 
     """
-    view = view_of(document, pictures=pictures or shown(None))
+    view = view_of(document, pictures=pictures or shown(document, None))
     body = filled(view, own=document.publication.template)
     return f"{front_matter(document)}\n{body.strip()}\n"

@@ -27,6 +27,7 @@ from llamacpp_pipeline.report.choosing import (
 )
 from llamacpp_pipeline.report.figures import RHO_PPL, digest, estimate
 from llamacpp_pipeline.report.markdown import Markdown
+from llamacpp_pipeline.report.plots.pictures import ALLOCATION
 from llamacpp_pipeline.report.terminal import speed_machine
 from llamacpp_pipeline.results.document import ResultsDocument
 
@@ -42,6 +43,7 @@ def view_of(document: ResultsDocument, *, pictures: Mapping[str, Markdown]) -> d
         "publication": document.publication,
         "weights": document.weights,
         "pictures": pictures,
+        "maps": [text for name, text in pictures.items() if name.startswith(ALLOCATION) and text],
         **{name: made(document) for name, made in VALUES.items()},
     }
 
@@ -81,7 +83,7 @@ VALUES: Mapping[str, Callable[[ResultsDocument], object]] = {
     "commands": command_block,
     "commit": commit,
     "fallbacks": fallbacks,
-    "has_memory": lambda d: False,  # noqa: ARG005
+    "has_memory": lambda d: any(row.memory for row in d.variants),
     "has_quality": lambda d: any(row.quality is not None for row in d.variants),
     "larger_by": larger_by,
     "max_abs": lambda d: "" if d.weights is None else f"{d.weights.max_abs:.6g}",

@@ -17,17 +17,20 @@ from llamacpp_pipeline.results.document import ResultsDocument
 from llamacpp_pipeline.results.table import VariantRow
 
 EMPTY = Markdown("")
+USUAL_CACHE = "f16"
 
 
 def choose_table(document: ResultsDocument) -> Markdown:
     """Our files from the largest to the smallest: memory, closeness, and which to pass over."""
     rows = by_size(document)
-    head = ["File", "Size", "Memory for the weights", "μKLD", "Remark"]
+    needs = list(dict.fromkeys((n.n_ctx, n.kv_type) for row in rows for n in row.memory))
+    memory = [_memory_title(*need) for need in needs] or ["Memory for the weights"]
+    head = ["File", "Size", *memory, "μKLD", "Remark"]
     cells = [
         [
             cell_code(row.file),
             bench_size(row.size.file_bytes),
-            bench_size(row.size.tensor_bytes),
+            *(_memory(row, needs) if needs else [bench_size(row.size.tensor_bytes)]),
             ABSENT if row.quality is None else close_estimate(row.quality.mean_kld, digits=6),
             _remark(document, row),
         ]
@@ -77,6 +80,16 @@ def by_size(document: ResultsDocument) -> list[VariantRow]:
     """Our published files, the largest first."""
     rows = [row for row in document.variants if row.published]
     return sorted(rows, key=lambda row: -row.size.file_bytes)
+
+
+def _memory_title(n_ctx: int, kv_type: str) -> str:
+    cache = "" if kv_type == USUAL_CACHE else f", {escaped(kv_type)} cache"
+    return f"Memory at {n_ctx} tokens{cache}"
+
+
+def _memory(row: VariantRow, needs: list[tuple[int, str]]) -> list[str]:
+    known = {(need.n_ctx, need.kv_type): need.total_bytes for need in row.memory}
+    return [bench_size(known[need]) if need in known else ABSENT for need in needs]
 
 
 def _remark(document: ResultsDocument, row: VariantRow) -> Markdown:

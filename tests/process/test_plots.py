@@ -13,15 +13,23 @@ import pytest
 
 from llamacpp_pipeline.report.plots import gallery, pictures
 from llamacpp_pipeline.report.plots.gallery import draw_all, shown
-from llamacpp_pipeline.report.plots.pictures import PICTURES, Picture, can_draw, files_of
+from llamacpp_pipeline.report.plots.pictures import (
+    PICTURES,
+    Picture,
+    can_draw,
+    files_of,
+    pictures_of,
+)
 from llamacpp_pipeline.report.plots.table import PlotTable
 from llamacpp_pipeline.results.document import ResultsDocument
+from tests.unit.report.allocated import allocated
 from tests.unit.report.published import quality_document
 
 needs_matplotlib = pytest.mark.skipif(
     not can_draw(), reason="matplotlib is not installed (the extra `plots`)"
 )
-EACH = pytest.mark.parametrize("picture", PICTURES, ids=lambda picture: picture.name)
+EVERY = (*(picture.name for picture in PICTURES), "allocation-IQ1_M")
+EACH = pytest.mark.parametrize("name", EVERY)
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -36,7 +44,11 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def document() -> ResultsDocument:
     """The figures of a published card: thirteen files, three of them of others."""
-    return quality_document("target-bpw-qwen3.5-9b")
+    return allocated(quality_document("target-bpw-qwen3.5-9b"))
+
+
+def named(name: str, document: ResultsDocument) -> Picture:
+    return next(picture for picture in pictures_of(document) if picture.name == name)
 
 
 def table_of(picture: Picture, document: ResultsDocument) -> PlotTable:
@@ -45,10 +57,23 @@ def table_of(picture: Picture, document: ResultsDocument) -> PlotTable:
     return table
 
 
+class Drawn:
+    """The files of each picture, drawn when first asked for: it takes seconds each."""
+
+    def __init__(self, document: ResultsDocument) -> None:
+        self._document = document
+        self._files: dict[str, dict[str, bytes]] = {}
+
+    def __getitem__(self, name: str) -> dict[str, bytes]:
+        if name not in self._files:
+            picture = named(name, self._document)
+            self._files[name] = dict(files_of(picture, table_of(picture, self._document)))
+        return self._files[name]
+
+
 @pytest.fixture(scope="module")
-def drawn(document: ResultsDocument) -> dict[str, dict[str, bytes]]:
-    """All files of all pictures."""
-    return {one.name: dict(files_of(one, table_of(one, document))) for one in PICTURES}
+def drawn(document: ResultsDocument) -> Drawn:
+    return Drawn(document)
 
 
 def texts(svg: bytes) -> list[str]:
@@ -59,8 +84,9 @@ def texts(svg: bytes) -> list[str]:
 @needs_matplotlib
 @EACH
 def test_the_same_results_give_the_same_bytes(
-    picture: Picture, document: ResultsDocument, drawn: dict[str, dict[str, bytes]]
+    name: str, document: ResultsDocument, drawn: Drawn
 ) -> None:
+    picture = named(name, document)
     table = table_of(picture, document)
     first, second = drawn[picture.name], dict(files_of(picture, table))
 
@@ -74,8 +100,9 @@ def test_the_same_results_give_the_same_bytes(
 @needs_matplotlib
 @EACH
 def test_every_name_in_the_data_is_on_the_picture(
-    picture: Picture, document: ResultsDocument, drawn: dict[str, dict[str, bytes]]
+    name: str, document: ResultsDocument, drawn: Drawn
 ) -> None:
+    picture = named(name, document)
     table = table_of(picture, document)
     words = texts(drawn[picture.name][f"{picture.name}.svg"])
 
@@ -98,9 +125,7 @@ def test_a_name_cannot_be_markup_of_the_picture(document: ResultsDocument) -> No
 
 
 @needs_matplotlib
-def test_the_users_own_style_does_not_change_it(
-    document: ResultsDocument, drawn: dict[str, dict[str, bytes]]
-) -> None:
+def test_the_users_own_style_does_not_change_it(document: ResultsDocument, drawn: Drawn) -> None:
     import matplotlib as mpl  # noqa: PLC0415  optional
 
     picture = PICTURES[0]
@@ -114,7 +139,7 @@ def test_the_users_own_style_does_not_change_it(
 def test_they_are_drawn_anew_only_for_new_results(
     document: ResultsDocument, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gallery, "PICTURES", PICTURES[:1])
+    monkeypatch.setattr(gallery, "pictures_of", lambda _: PICTURES[:1])
     svg = tmp_path / "plots" / "kld-size.svg"
 
     draw_all(document, tmp_path, anew=True)
@@ -124,12 +149,12 @@ def test_they_are_drawn_anew_only_for_new_results(
     (tmp_path / "plots" / "kld-size-dark.png").unlink()
     draw_all(document, tmp_path, anew=False)
     assert svg.read_text() != "kept"
-    assert shown(tmp_path)["kld-size"].startswith("<picture>")
+    assert shown(document, tmp_path)["kld-size"].startswith("<picture>")
 
 
 @EACH
-def test_the_csv_has_every_figure(picture: Picture, document: ResultsDocument) -> None:
-    table = table_of(picture, document)
+def test_the_csv_has_every_figure(name: str, document: ResultsDocument) -> None:
+    table = table_of(named(name, document), document)
     head, *rows = csv.reader(io.StringIO(table.csv()))
 
     assert tuple(head) == table.columns
@@ -146,21 +171,23 @@ def test_without_matplotlib_there_are_figures_only_and_no_old_picture_stays(
     folder = tmp_path / "plots"
     folder.mkdir()
     (folder / "kld-size.png").write_text("of other figures")
+    (folder / "allocation-gone.svg").write_text("of a file that is made no more")
     (folder / "mine.png").write_text("of the publisher")
     monkeypatch.setattr(pictures, "find_spec", lambda name: None if name else util.find_spec(name))
 
     draw_all(document, tmp_path, anew=True)
 
-    names = {f"{picture.name}.csv" for picture in PICTURES if picture.table(document)}
+    names = {f"{picture.name}.csv" for picture in pictures_of(document) if picture.table(document)}
     assert {path.name for path in folder.iterdir()} == names | {"mine.png"}
-    assert set(shown(tmp_path).values()) == {""}
+    assert set(shown(document, tmp_path).values()) == {""}
 
 
 def test_what_was_not_measured_has_no_picture(document: ResultsDocument, tmp_path: Path) -> None:
     bare = document.model_copy(
         update={
             "variants": tuple(
-                row.model_copy(update={"quality": None, "speed": ()}) for row in document.variants
+                row.model_copy(update={"quality": None, "speed": (), "allocation": None})
+                for row in document.variants
             ),
             "references": (),
             "reference": document.reference.model_copy(update={"speed": ()}),

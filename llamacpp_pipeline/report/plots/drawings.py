@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from llamacpp_pipeline.report.plots.labels import Named, name_points, shortened
 from llamacpp_pipeline.report.plots.table import PlotTable
-from llamacpp_pipeline.report.plots.theme import Theme
+from llamacpp_pipeline.report.plots.theme import Theme, shades
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,7 +70,7 @@ def draw_percentiles(figure: Figure, table: PlotTable, theme: Theme) -> None:
     labels = list(dict.fromkeys(table.texts("label")))
     percents = sorted({float(text) for text in table.texts("percent_of_tokens")})
     axes.set_xscale("logit")
-    for at, (label, colour) in enumerate(zip(labels, _shades(len(labels), theme), strict=True)):
+    for at, (label, colour) in enumerate(zip(labels, shades(len(labels), theme), strict=True)):
         rows = table.where("label", label)
         shares = [_share(float(text)) for text in rows.texts("percent_of_tokens")]
         axes.plot(shares, rows.numbers("kld"), color=colour, marker=MARKERS[at % len(MARKERS)],
@@ -180,14 +180,6 @@ def _log(axes: Axes) -> None:
     axes.yaxis.set_major_locator(LogLocator(subs=marks, numticks=12))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
-
-
-def _shades(n: int, theme: Theme) -> list[object]:
-    import matplotlib as mpl  # noqa: PLC0415  optional
-
-    low, high = theme.span
-    colours = mpl.colormaps[theme.series]
-    return [colours(low + (high - low) * at / max(n - 1, 1)) for at in range(n)]
 
 
 def _share(percent: float) -> float:

@@ -5,8 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from llamacpp_pipeline.report.markdown import Markdown
-from llamacpp_pipeline.report.plots.pictures import PICTURES, Picture, can_draw, files_of, stem
+from llamacpp_pipeline.report.markdown import Markdown, escaped
+from llamacpp_pipeline.report.plots.pictures import (
+    ALLOCATION,
+    Picture,
+    can_draw,
+    files_of,
+    pictures_of,
+    stem,
+)
 from llamacpp_pipeline.report.plots.theme import DARK, LIGHT, THEMES
 from llamacpp_pipeline.results.document import ResultsDocument
 from llamacpp_pipeline.results.write import write_bytes
@@ -23,7 +30,11 @@ def draw_all(document: ResultsDocument, out: Path, *, anew: bool) -> None:
         InputError: where the folder cannot be written to.
 
     """
-    for picture in PICTURES:
+    pictures = pictures_of(document)
+    for old in (out / FOLDER).glob(f"{ALLOCATION}*"):  # of files that are made no more
+        if not any(old.name in _names(picture) for picture in pictures):
+            old.unlink()
+    for picture in pictures:
         table = picture.table(document)
         if table is None:
             wanted: set[str] = set()
@@ -38,13 +49,13 @@ def draw_all(document: ResultsDocument, out: Path, *, anew: bool) -> None:
             (out / FOLDER / name).unlink(missing_ok=True)
 
 
-def shown(out: Path | None) -> Mapping[str, Markdown]:
+def shown(document: ResultsDocument, out: Path | None) -> Mapping[str, Markdown]:
     """What stands for each picture on the card: nothing where the folder has none."""
     return {
         picture.name: _on_card(picture)
         if out is not None and _picture_files(picture) <= _present(picture, out)
         else Markdown("")
-        for picture in PICTURES
+        for picture in pictures_of(document)
     }
 
 
@@ -54,7 +65,7 @@ def _on_card(picture: Picture) -> Markdown:
     return Markdown(
         f'<picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">'
         f'<img alt="{picture.alt}" src="{light}" width="800"></picture>\n\n'
-        f"{picture.alt}: {data}."
+        f"{escaped(picture.alt)}: {data}."
     )
 
 

@@ -6,12 +6,13 @@ The same results and the same matplotlib give the same bytes.
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from llamacpp_pipeline.report.plots import data, drawings
+from llamacpp_pipeline.report.plots import data, drawings, heat
 from llamacpp_pipeline.report.plots.table import PlotTable
 from llamacpp_pipeline.report.plots.theme import (
     DARK,
@@ -22,10 +23,13 @@ from llamacpp_pipeline.report.plots.theme import (
     settings,
 )
 from llamacpp_pipeline.results.document import ResultsDocument
+from llamacpp_pipeline.results.table import VariantRow
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+ALLOCATION = "allocation-"  # and the label, which is a file name by the configuration
+SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 Draw = Callable[["Figure", PlotTable, Theme], None]
 
 
@@ -73,6 +77,22 @@ PICTURES = (
         draw=drawings.draw_profile,
     ),
 )
+
+
+def pictures_of(document: ResultsDocument) -> tuple[Picture, ...]:
+    """Those of every document, and the allocation of each file whose types were chosen."""
+    allocated = (row for row in document.variants if row.allocation and SAFE.fullmatch(row.label))
+    return (*PICTURES, *map(_allocation, allocated))
+
+
+def _allocation(row: VariantRow) -> Picture:
+    return Picture(
+        name=f"{ALLOCATION}{row.label}",
+        alt=f"The type of each tensor of {row.label}, by layer and role",
+        table=lambda _: heat.allocation_table(row),
+        draw=heat.draw_allocation,
+        height=heat.height,
+    )
 
 
 def can_draw() -> bool:

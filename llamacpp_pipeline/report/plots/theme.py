@@ -76,3 +76,12 @@ def settings(theme: Theme) -> dict[str, object]:
         "text.parse_math": False,  # a `$` in a name is a `$`
         **dict.fromkeys(ink, theme.ink),
     }
+
+
+def shades(n: int, theme: Theme) -> list[tuple[float, ...]]:
+    """So many colours in order, each lighter than the one before."""
+    import matplotlib as mpl  # noqa: PLC0415  optional
+
+    low, high = theme.span
+    colours = mpl.colormaps[theme.series]
+    return [tuple(colours(low + (high - low) * at / max(n - 1, 1))) for at in range(n)]

@@ -71,10 +71,12 @@ def test_the_picture_is_shown_where_one_was_drawn(tmp_path: Path) -> None:
     for name in ("activations.svg", "activations.png", "activations-dark.svg"):
         (tmp_path / "plots").mkdir(exist_ok=True)
         (tmp_path / "plots" / name).touch()
-    assert PICTURE not in render_card(document, pictures=shown(tmp_path))  # one is missing
+    assert PICTURE not in render_card(
+        document, pictures=shown(document, tmp_path)
+    )  # one is missing
     (tmp_path / "plots" / "activations-dark.png").touch()
 
-    assert PICTURE in render_card(document, pictures=shown(tmp_path))
+    assert PICTURE in render_card(document, pictures=shown(document, tmp_path))
     assert PICTURE not in render_card(document)
 
 

@@ -7,15 +7,16 @@ import pytest
 from llamacpp_pipeline.report.card import render_card
 from llamacpp_pipeline.results.assemble import results_document
 from llamacpp_pipeline.results.document import ResultsDocument, document_json
+from tests.unit.report.allocated import allocated
 from tests.unit.report.numbers import unexplained_numbers
 from tests.unit.report.published import CARDS, quality_document
 from tests.unit.results.sample import NOBODY, sample_run
 
 SAMPLE = results_document(sample_run(), redactor=NOBODY)
-DOCUMENTS = [SAMPLE, *(quality_document(card) for card in CARDS)]
+DOCUMENTS = [SAMPLE, allocated(SAMPLE), *(quality_document(card) for card in CARDS)]
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=["sample", *CARDS])
+@pytest.mark.parametrize("document", DOCUMENTS, ids=["sample", "allocated", *CARDS])
 def test_every_number_on_the_card_is_in_the_results(document: ResultsDocument) -> None:
     assert unexplained_numbers(render_card(document), document_json(document)) == []
 
