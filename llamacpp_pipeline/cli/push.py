@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from collections.abc import Mapping
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +18,7 @@ from llamacpp_pipeline.cli.results import FOLDER, OUTPUT, newest_results
 from llamacpp_pipeline.cli.toolchain import StderrTalk
 from llamacpp_pipeline.config.schema import PublishConfig, ToolchainConfig
 from llamacpp_pipeline.engine.store import open_store
-from llamacpp_pipeline.errors import UsageError
+from llamacpp_pipeline.errors import InterruptedRunError, UsageError
 from llamacpp_pipeline.process.runner import LocalRunner
 from llamacpp_pipeline.report.publish import Hub
 from llamacpp_pipeline.report.push_plan import PushPlan, Target
@@ -63,9 +67,31 @@ def push(folder: Path | None, *, limit: str, yes: bool, form: str, **asked: Any)
     if not yes:
         click.echo("nothing was changed: `--yes` does it", err=True)
         return
-    pushed = hub.push(plan, found)
+    with ending_at_once(target):
+        pushed = hub.push(plan, found)
     shutil.rmtree(chosen / PARTS, ignore_errors=True)
     click.echo(f"{pushed.url} is at {pushed.commit[:12]}, tagged {pushed.tag}", err=True)
+
+
+@contextmanager
+def ending_at_once(target: Target) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the process: uploads in threads would otherwise be waited for.
+
+    Nothing is lost by that. Here nothing is written, and there one commit comes at the end.
+    """
+
+    def end(number: int, frame: object) -> None:
+        del number, frame
+        text = f"interrupted: {target.repo} shows nothing half-done; what has arrived is kept\n"
+        os.write(sys.stderr.fileno(), text.encode())
+        os._exit(InterruptedRunError.exit_code)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def shown(plan: PushPlan, found: Release, splitter: Splitter, *, form: str) -> None:

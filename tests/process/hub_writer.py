@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -35,7 +36,9 @@ class Repository:
     tags: dict[str, str] = field(default_factory=dict)
     store: dict[str, bytes] = field(default_factory=dict)  # large files, by their sha256
     break_upload_after: int | None = None  # close the connection after so many bytes, once
-    stall_upload: bool = False  # take no more of the second large file, until released
+    stall_upload: bool = False  # take no large file but the first, until released
+    begun: int = 0  # large files
+    lock: threading.Lock = field(default_factory=threading.Lock)
     part_bytes: int | None = None  # large files come in parts of this size
     parts: dict[str, dict[int, bytes]] = field(default_factory=dict)
     quota_bytes: int | None = None
@@ -257,7 +260,12 @@ class Conversation(BaseHTTPRequestHandler):
         self.reply({})
 
     def take(self, oid: str) -> None:
-        if self.hub.stall_upload and self.hub.store:
+        with self.hub.lock:
+            self.hub.begun += 1
+            first = self.hub.begun == 1
+        if self.hub.stall_upload and not first:
+            while not self.hub.store and not self.hub.released.is_set():
+                time.sleep(0.02)
             self.hub.stalled.set()
             self.hub.released.wait(30)
             self.close_connection = True

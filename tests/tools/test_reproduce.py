@@ -161,7 +161,7 @@ def test_an_imatrix_of_another_machine_is_within_its_error_and_the_rest_is_made_
     status, document, said = reproduced(forged / "manifest.json", place / "gpu")
 
     assert verdicts(document) == {GGUF: "identical", IMATRIX: "within error"}
-    assert f"{IMATRIX}: differs by 1.00e-03; the rest is made from it" in said
+    assert f"{IMATRIX}: differs by 9.99e-04; the rest is made from it" in said
     assert status == 0
 
     (forged / IMATRIX).unlink()
