@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import StringConstraints, model_validator
 
+from llamacpp_pipeline.datasets.registry import KnownText
 from llamacpp_pipeline.stages.base import Frozen
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -38,3 +39,15 @@ class HubFile(Frozen):
             return self.file
         folder, slash, _ = self.file.rpartition("/")
         return f"{folder}{slash}{self.member.rpartition('/')[2]}"
+
+
+def text_on_hub(known: KnownText) -> HubFile:
+    """The file of a text that the registry knows."""
+    return HubFile(
+        repo=known.hub.repo,
+        repo_type="dataset",
+        revision=known.hub.revision,
+        file=known.hub.file,
+        member=known.hub.member,
+        sha256=known.sha256,
+    )

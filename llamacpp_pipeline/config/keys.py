@@ -14,9 +14,11 @@ HUB_FILE = {
     "sha256": "what the file (or the member) must be; checked after the download",
 }
 CORPUS = {
-    "": "the text: exactly one of path, hub and demo",
+    "": "the text: exactly one of path, hub, dataset and demo",
     "path": "a local UTF-8 text file, relative to this file",
     **{f"hub.{key}".rstrip("."): why for key, why in HUB_FILE.items()},
+    "dataset": "a text of the registry: wikitext-2-raw, imatrix-calibration-en, ...",
+    "column": "of a Parquet or Arrow file; null: its only column of texts",
     "demo": "a part of the text that comes with the program: calibration or evaluation",
 }
 CUT = {

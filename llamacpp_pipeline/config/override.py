@@ -10,6 +10,7 @@ from llamacpp_pipeline.config.nodes import Node, Origin, Problem, dotted, parse,
 from llamacpp_pipeline.errors import ConfigError, UsageError
 
 SOURCES = ("repo", "path", "demo")
+TEXT_SOURCES = ("path", "hub", "dataset", "demo")
 
 # Naming a key in a later layer drops these keys of the earlier one: either they name the other
 # choices of the same thing, or they describe what is no longer chosen. Sections by their key.
@@ -19,7 +20,10 @@ RESETS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         source: (*(other for other in SOURCES if other != source), "revision", "name")
         for source in SOURCES
     },
-    "corpus": {"path": ("hub", "demo"), "hub": ("path", "demo"), "demo": ("path", "hub")},
+    "corpus": {
+        source: (*(other for other in TEXT_SOURCES if other != source), "column")
+        for source in TEXT_SOURCES
+    },
     "calibration": {"corpus": ("texts",), "texts": ("corpus",)},
     "imatrix": {"path": ("hub",), "hub": ("path",)},
     "hub": {"repo": ("revision", "sha256"), "file": ("member", "sha256"), "member": ("sha256",)},

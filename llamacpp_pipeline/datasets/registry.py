@@ -79,12 +79,42 @@ class KnownSet(_Known):
         return self
 
 
+class KnownTextFile(_Known):
+    """A file of a dataset repository on the Hub, or a file inside it where it is a zip archive."""
+
+    repo: str
+    revision: str = "main"
+    file: str
+    member: str | None = None
+
+
+class KnownText(_Known):
+    """A text to measure on or to calibrate with."""
+
+    title: str
+    hub: KnownTextFile
+    sha256: str | None = None
+    column: str | None = None  # of a columnar file; None: its only column of texts
+    licence: str
+    citation: str
+
+
 class _Registry(_Known):
     tasks: Mapping[str, KnownSet]
+    texts: Mapping[str, KnownText]
 
 
 @cache
+def _registry() -> _Registry:
+    read = yaml.safe_load(REGISTRY.read_text(encoding="utf-8"))
+    return _Registry.model_validate(read)
+
+
 def known_sets() -> Mapping[str, KnownSet]:
     """The evaluation sets, by name."""
-    read = yaml.safe_load(REGISTRY.read_text(encoding="utf-8"))
-    return _Registry.model_validate(read).tasks
+    return _registry().tasks
+
+
+def known_texts() -> Mapping[str, KnownText]:
+    """The texts, by name."""
+    return _registry().texts

@@ -1,4 +1,4 @@
-"""What evaluation sets need that a program cannot give itself, asked for before anything runs."""
+"""What data sets need that a program cannot give itself, asked for before anything runs."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ from collections.abc import Collection, Iterator
 
 from llamacpp_pipeline.config.schema import PipelineConfig
 from llamacpp_pipeline.config.task_sets import task_sets
-from llamacpp_pipeline.datasets.rows import COLUMNAR, PYARROW_HINT, has_pyarrow
+from llamacpp_pipeline.datasets.rows import COLUMNAR, PYARROW_HINT, Container, has_pyarrow
 from llamacpp_pipeline.errors import ConfigError
 from llamacpp_pipeline.plan.datasets import DATASET, FETCH
 from llamacpp_pipeline.plan.step import Step
+from llamacpp_pipeline.plan.texts import TEXT
 from llamacpp_pipeline.stages.dataset import DatasetParams
 from llamacpp_pipeline.stages.fetch import FetchParams
 from llamacpp_pipeline.stages.fetch_url import FetchUrlParams
 from llamacpp_pipeline.stages.hub import Repo, has_token, is_cached
+from llamacpp_pipeline.stages.text import TextParams
 
 
 def is_of_a_set(step: Step) -> bool:
-    """Whether it fetches or converts an evaluation set."""
-    return step.key.partition("/")[0] in (FETCH, DATASET)
+    """Whether it fetches or converts an evaluation set, or makes a text of rows."""
+    return step.key.partition("/")[0] in (FETCH, DATASET, TEXT)
 
 
 def refuse_unmet(config: PipelineConfig, todo: Collection[Step], *, offline: bool) -> None:
@@ -36,7 +38,7 @@ def refuse_unmet(config: PipelineConfig, todo: Collection[Step], *, offline: boo
     )
     if lacks:
         raise ConfigError(
-            "evaluation sets need what is not here",
+            "data sets need what is not here",
             evidence=[f"{name}: {what}" for name, what, _ in lacks],
             hint="; ".join(dict.fromkeys(fix for *_, fix in lacks)),
         )
@@ -46,13 +48,19 @@ Lack = tuple[str, str, str]  # the set, what it lacks, the fix
 
 
 def pyarrow_lacking(todo: Collection[Step]) -> Iterator[Lack]:
-    """Sets in columnar files, where nothing here reads them."""
-    for step in todo:
-        params = step.params
-        if isinstance(params, DatasetParams) and not has_pyarrow():
-            found = [part.container for part in params.parts if part.container in COLUMNAR]
-            if found:
-                yield params.name, f"reading {found[0]} needs pyarrow", PYARROW_HINT
+    """Sets and texts in columnar files, where nothing here reads them."""
+    for step in todo if not has_pyarrow() else ():
+        found = [container for container in containers(step) if container in COLUMNAR]
+        if found:
+            name = step.key.partition("/")[2]
+            yield name, f"reading {found[0]} needs pyarrow", PYARROW_HINT
+
+
+def containers(step: Step) -> tuple[Container, ...]:
+    """What the files are that a step reads."""
+    if isinstance(step.params, DatasetParams):
+        return tuple(part.container for part in step.params.parts)
+    return (step.params.container,) if isinstance(step.params, TextParams) else ()
 
 
 def tokens_lacking(todo: Collection[Step], gated: Collection[str]) -> Iterator[Lack]:

@@ -80,8 +80,8 @@ class Resolver:
 
     def corpus(self, path: str, corpus: CorpusConfig) -> Source:
         """A text: a file at hand, a file on the Hub, or a part of the demo text."""
-        if corpus.hub is not None:
-            return self.hub(corpus.hub)
+        if corpus.on_hub is not None:
+            return self.hub(corpus.on_hub)
         if corpus.demo is not None:
             return self.demo_text(corpus.demo)
         return self.file(f"{path}.path")

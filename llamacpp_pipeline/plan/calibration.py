@@ -15,7 +15,9 @@ from llamacpp_pipeline.config.schema import (
 from llamacpp_pipeline.errors import ConfigError
 from llamacpp_pipeline.plan.sources import Source, Sources
 from llamacpp_pipeline.plan.step import Leaf
+from llamacpp_pipeline.plan.texts import text_params
 from llamacpp_pipeline.stages.imatrix import ImatrixParams
+from llamacpp_pipeline.stages.text import TextParams
 
 FETCH = "fetch-calibration"
 IMATRIX = "imatrix"
@@ -30,6 +32,7 @@ class Text:
     imatrix: str  # key of the step that reads it
     source: Source
     hub: HubFile | None
+    rows: TextParams | None  # how it is taken out of its file; None where the file is the text
     params: ImatrixParams
     weight: int
 
@@ -54,7 +57,8 @@ def _text(asked: CalibrationConfig, text: CorpusConfig, source: Source) -> Text:
         fetch=FETCH,
         imatrix=IMATRIX,
         source=source,
-        hub=text.hub,
+        hub=text.on_hub,
+        rows=text_params(text),
         params=params,
         weight=1,
     )

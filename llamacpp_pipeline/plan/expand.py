@@ -27,6 +27,7 @@ from llamacpp_pipeline.plan.sources import HubCommit, Source, Sources
 from llamacpp_pipeline.plan.step import Input, Leaf, OutputRef, Plan, Step
 from llamacpp_pipeline.plan.targets import contexts, measure_of, target_params
 from llamacpp_pipeline.plan.tasks import TASKS, task_steps
+from llamacpp_pipeline.plan.texts import TEXT, as_text, text_params, text_step
 from llamacpp_pipeline.stages import (
     bench,
     check_texts,
@@ -47,6 +48,7 @@ from llamacpp_pipeline.stages import (
     tasks,
     weights,
 )
+from llamacpp_pipeline.stages import text as text_stage
 from llamacpp_pipeline.stages.base import Frozen, ToolStage
 from llamacpp_pipeline.stages.fetch import FetchParams
 from llamacpp_pipeline.stages.kld import KldParams
@@ -56,6 +58,7 @@ from llamacpp_pipeline.stages.quantize import QuantizeParams
 NOTHING = Frozen()
 SomeParams = TypeVar("SomeParams", bound=Frozen)
 REFERENCE = OutputRef(step="convert", output="gguf")
+EVALUATION = "fetch-evaluation"
 LOGITS = OutputRef(step="reference", output="logits")
 
 
@@ -89,8 +92,14 @@ class Expansion:
     @property
     def evaluation(self) -> Input:
         """The text that is measured on."""
-        hub = self.config.evaluation.corpus.hub
-        return taken(self.sources.evaluation, "fetch-evaluation", member=hub)
+        rows = text_params(self.config.evaluation.corpus)
+        return as_text(self.evaluation_file, EVALUATION, rows)
+
+    @property
+    def evaluation_file(self) -> Input:
+        """The file that it stands in."""
+        hub = self.config.evaluation.corpus.on_hub
+        return taken(self.sources.evaluation, EVALUATION, member=hub)
 
     @property
     def texts(self) -> tuple[Text, ...]:
@@ -131,12 +140,13 @@ class Expansion:
 
 STAGES: Mapping[str, ToolStage[Any, Any]] = {
     "fetch": fetch.STAGE,
-    "fetch-evaluation": fetch.STAGE,
+    EVALUATION: fetch.STAGE,
     "fetch-calibration": fetch.STAGE,
     "fetch-imatrix": fetch.STAGE,
     "check-texts": check_texts.STAGE,
     "fetch-dataset": fetch.STAGE,
     "dataset": dataset.STAGE,
+    TEXT: text_stage.STAGE,
     "fetch-reference": fetch.STAGE,
     "reference-file": reference_file.STAGE,
     "inspect": inspect.STAGE,
@@ -166,6 +176,7 @@ def taken(source: Source, step: str, *, member: HubFile | None) -> Input:
 def steps_of(plan: Expansion) -> Iterator[Step]:
     """Every step."""
     yield from fetches(plan)
+    yield from texts(plan)
     yield from checks(plan)
     yield from reference(plan)
     yield from importance(plan)
@@ -199,7 +210,7 @@ def fetches(plan: Expansion) -> Iterator[Step]:
             files=fetch.MODEL_FILES,
         )
         yield plan.step("fetch", params=params, inputs={})
-    evaluation = ("fetch-evaluation", sources.evaluation, config.evaluation.corpus.hub)
+    evaluation = (EVALUATION, sources.evaluation, config.evaluation.corpus.on_hub)
     for key, source, hub in (evaluation, *((t.fetch, t.source, t.hub) for t in plan.texts)):
         if isinstance(source, HubCommit) and hub is not None:
             yield plan.step(key, params=one_file(hub, source), inputs={})
@@ -256,7 +267,18 @@ def checks(plan: Expansion) -> Iterator[Step]:
 
 def text_of(text: Text) -> Input:
     """A calibration text."""
-    return taken(text.source, text.fetch, member=text.hub)
+    return as_text(taken(text.source, text.fetch, member=text.hub), text.fetch, text.rows)
+
+
+def texts(plan: Expansion) -> Iterator[Step]:
+    """Plain text of what is published in columns."""
+    rows = text_params(plan.config.evaluation.corpus)
+    if rows is not None:
+        yield text_step(plan, plan.evaluation_file, EVALUATION, rows)
+    for text in plan.texts:
+        if text.rows is not None:
+            file = taken(text.source, text.fetch, member=text.hub)
+            yield text_step(plan, file, text.fetch, text.rows)
 
 
 def importance(plan: Expansion) -> Iterator[Step]:
@@ -271,8 +293,8 @@ def importance(plan: Expansion) -> Iterator[Step]:
 
 def compared_later(plan: Expansion) -> bool:
     """Whether texts can be told apart only when they are here."""
-    everything = (plan.sources.evaluation, *plan.sources.calibration)
-    return bool(plan.texts) and any(isinstance(source, HubCommit) for source in everything)
+    everything = (plan.evaluation, *(text_of(text) for text in plan.texts))
+    return bool(plan.texts) and any(isinstance(text, OutputRef) for text in everything)
 
 
 def merged(plan: Expansion) -> Step:

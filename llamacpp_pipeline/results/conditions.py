@@ -17,6 +17,7 @@ from llamacpp_pipeline.results.mixing import (
 from llamacpp_pipeline.results.record import Machine
 from llamacpp_pipeline.results.run import RunRecords, output_file
 from llamacpp_pipeline.stages import imatrix_merge
+from llamacpp_pipeline.stages import text as text_stage
 from llamacpp_pipeline.stages.bench import BenchParams, BenchResult
 from llamacpp_pipeline.stages.fetch import FetchResult
 from llamacpp_pipeline.stages.imatrix import ImatrixResult
@@ -167,13 +168,15 @@ def speed_under(run: RunRecords) -> SpeedConditions | None:
 
 
 def file_ref(run: RunRecords, source: Input) -> FileRef:
-    """A given file: a leaf, or a file that a fetch step brought from the Hub."""
+    """A given file: a leaf, a file that a fetch step brought, or a text made of either."""
     if isinstance(source, Leaf):
         return FileRef(
             label=PurePosixPath(source.label).name or source.label,
             sha256=source.digest,
             size_bytes=source.size_bytes,
         )
+    if run.needed(source.step).stage == text_stage.STAGE.name:
+        return _text_ref(run, source)
     fetched = run.needed_result(source.step, FetchResult)
     file = output_file(run.needed(source.step), source.output, source.member)
     return FileRef(
@@ -182,6 +185,13 @@ def file_ref(run: RunRecords, source: Input) -> FileRef:
         size_bytes=file.size_bytes,
         source=f"{fetched.repo}@{fetched.commit}",
     )
+
+
+def _text_ref(run: RunRecords, made: OutputRef) -> FileRef:
+    """A text that was made of rows: its own content, under the name of the file they stood in."""
+    rows = file_ref(run, run.plan.step(made.step).inputs[text_stage.SOURCE])
+    file = output_file(run.needed(made.step), made.output)
+    return rows.model_copy(update={"sha256": file.sha256, "size_bytes": file.size_bytes})
 
 
 def _calibration(run: RunRecords) -> Calibration | None:

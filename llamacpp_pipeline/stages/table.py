@@ -27,6 +27,7 @@ from llamacpp_pipeline.stages import (
     tasks,
     weights,
 )
+from llamacpp_pipeline.stages import text as text_stage
 from llamacpp_pipeline.stages.base import ToolStage
 
 STAGES: Mapping[str, ToolStage[Any, Any]] = MappingProxyType(
@@ -42,6 +43,7 @@ STAGES: Mapping[str, ToolStage[Any, Any]] = MappingProxyType(
             perplexity.STAGE,
             check_texts.STAGE,
             dataset.STAGE,
+            text_stage.STAGE,
             imatrix.STAGE,
             imatrix_merge.STAGE,
             imatrix_check.STAGE,

@@ -41,7 +41,7 @@ def with_pyarrow(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("without_pyarrow")
 def test_columnar_files_need_pyarrow() -> None:
     todo = steps("mmlu", "hellaswag")
-    with pytest.raises(ConfigError, match="evaluation sets need what is not here") as caught:
+    with pytest.raises(ConfigError, match="data sets need what is not here") as caught:
         refuse_unmet(world.config(), todo, offline=False)
     assert caught.value.evidence == (
         "mmlu: reading parquet needs pyarrow",

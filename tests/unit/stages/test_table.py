@@ -9,7 +9,7 @@ def test_every_stage_is_listed_by_its_name() -> None:
         *("fetch", "inspect", "weights", "convert", "reference", "perplexity"),
         *("imatrix", "quantize", "kld", "bench", "quantize-target", "memory"),
         *("check-texts", "merge-imatrix", "check-imatrix", "reference-file", "select"),
-        *("dataset", "fetch-url", "tasks"),
+        *("dataset", "fetch-url", "text", "tasks"),
     }
 
 
@@ -21,5 +21,5 @@ def test_no_output_is_named_like_an_input() -> None:
 def test_every_stage_counts_something_or_is_over_at_once() -> None:
     assert {name for name, stage in STAGES.items() if stage.progress is None} == {
         *("inspect", "check-texts", "merge-imatrix", "check-imatrix", "reference-file", "select"),
-        *("dataset", "fetch-url", "memory"),
+        *("dataset", "fetch-url", "text", "memory"),
     }
