@@ -44,6 +44,9 @@ def startable(
 ) -> tuple[Step, str] | None:
     """The first step that can start now, and its place.
 
+    What fills the machine waits until nothing else can start: a device that is idle while others
+    measure is time lost.
+
     Args:
         waiting: The steps that were not started, in the plan's order.
         over: The keys of the steps that have ended, well or not.
@@ -51,11 +54,11 @@ def startable(
         lanes: The devices.
 
     """
-    for step in waiting:
-        if all(key in over for key in needs(step)):
-            place = lanes.place(step, busy)
-            if place is not None:
-                return step, place
+    ready = [step for step in waiting if all(key in over for key in needs(step))]
+    for step in sorted(ready, key=lambda step: step.stage.lane == "alone"):
+        place = lanes.place(step, busy)
+        if place is not None:
+            return step, place
     return None
 
 

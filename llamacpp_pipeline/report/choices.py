@@ -20,10 +20,11 @@ BY: Mapping[str, str] = {
 
 def choice_lines(document: ResultsDocument) -> tuple[str, ...]:
     """One sentence for each; none where there is nothing to say."""
+    told = {frozenset((found.label, found.against)) for found in document.matched}
     return (
         *map(kept_line, document.selections),
         *map(matched_line, document.matched),
-        *map(beaten_line, document.beaten),
+        *(beaten_line(b) for b in document.beaten if frozenset((b.label, b.by)) not in told),
     )
 
 

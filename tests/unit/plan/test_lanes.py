@@ -60,6 +60,12 @@ def test_a_step_starts_when_what_it_needs_has_ended() -> None:
     assert found == (OTHER, "0")
 
 
+def test_bench_waits_until_nothing_else_can_start() -> None:
+    free = replace(BENCH, inputs={}), replace(KLD, inputs={})
+    assert startable(free, over=(), busy={}, lanes=GPU) == (free[1], "0")
+    assert startable(free[:1], over=(), busy={}, lanes=GPU) == (free[0], ALL)
+
+
 def test_two_devices_take_half_the_time_of_what_can_be_shared() -> None:
     steps = [replace(KLD, key=f"kld/{at}", inputs={}) for at in range(4)]
     seconds = dict.fromkeys((step.key for step in steps), 10.0)

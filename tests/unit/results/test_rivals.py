@@ -5,7 +5,7 @@ from __future__ import annotations
 from llamacpp_pipeline.report.choices import choice_lines, matched_line
 from llamacpp_pipeline.report.terminal import render_text
 from llamacpp_pipeline.results.assemble import results_document
-from llamacpp_pipeline.results.rivals import beaten_rows, matched_rows
+from llamacpp_pipeline.results.rivals import Matched, beaten_rows, matched_rows
 from llamacpp_pipeline.results.table import VariantRow, variant_rows
 from llamacpp_pipeline.stages.kld import KldResult
 from llamacpp_pipeline.units import Estimate
@@ -111,3 +111,14 @@ def test_other_publishers_files_may_beat_ours_and_are_not_accused_themselves() -
 
     (found,) = beaten_rows([row("ours", file_bytes=1000, kld=0.02), theirs, worse])
     assert (found.label, found.by) == ("ours", "theirs")
+
+
+def test_what_was_told_of_a_matched_pair_is_not_told_again() -> None:
+    run = sample_run()
+    document = results_document(run, created=CREATED, redactor=NOBODY)
+    (lost,) = document.beaten
+    told = Matched(label=lost.by, against=lost.label, difference=lost.difference)
+
+    assert len(choice_lines(document)) == 1
+    (line,) = choice_lines(document.model_copy(update={"matched": (told,)}))
+    assert line.startswith(f"{lost.by} against {lost.label}: ")
