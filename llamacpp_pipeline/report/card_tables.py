@@ -30,7 +30,7 @@ from llamacpp_pipeline.results.table import Recipe, VariantRow
 from llamacpp_pipeline.stages.bench import BenchRow
 
 EMPTY = Markdown("")
-ONE_IS_ENOUGH = ("kld", "bench")  # alike for every variant but for the file's name
+ONE_IS_ENOUGH = ("kld", "bench", "tasks")  # alike for every variant but for the file's name
 QUALITY_HEAD = ["μPPL", RHO_PPL, "μKLD", "Same Top-P"]
 TAIL_HEAD = ["Model", "ln PPL ratio", "Median KLD", "99% KLD", "99.9% KLD", "Max KLD", "RMS Δp"]
 SPEED_HEAD = ["model", "size", "params", "backend", "threads", "test", "t/s"]
@@ -141,8 +141,7 @@ def worst_weights(document: ResultsDocument) -> Markdown:
 def command_block(document: ResultsDocument) -> Markdown:
     """The commands as run: of those that are alike for every variant, the first."""
     making = [c for c in document.commands if _kind(c) not in ONE_IS_ENOUGH]
-    measuring = [_first(document, kind) for kind in ONE_IS_ENOUGH]
-    lines = [shell(command.argv) for command in [*making, *measuring] if command is not None]
+    lines = [shell(command.argv) for command in [*making, *_measuring(document)]]
     return code_block("\n\n".join(lines), "bash") if lines else EMPTY
 
 
@@ -150,13 +149,14 @@ def _kind(command: CommandRun) -> str:
     return command.step.partition("/")[0]
 
 
-def _first(document: ResultsDocument, kind: str) -> CommandRun | None:
-    of_variants = (
-        command
-        for command in document.commands
-        if _kind(command) == kind and command.step != f"{kind}/reference"
-    )
-    return next(of_variants, None)
+def _measuring(document: ResultsDocument) -> list[CommandRun]:
+    """The first variant's of each kind; of the scores one for each set."""
+    found: dict[tuple[int, str], CommandRun] = {}
+    for command in document.commands:
+        kind, label, *which = [*command.step.split("/"), ""]
+        if kind in ONE_IS_ENOUGH and label != "reference":
+            found.setdefault((ONE_IS_ENOUGH.index(kind), "/".join(which)), command)
+    return [found[key] for key in sorted(found, key=lambda key: key[0])]
 
 
 def _title(row: VariantRow, ftypes: list[str]) -> str:

@@ -14,6 +14,7 @@ from llamacpp_pipeline.report.card_tables import (
     override_table,
     percentile_tables,
     quality_table,
+    row_name,
     speed_table,
     tail_table,
     worst_weights,
@@ -28,6 +29,14 @@ from llamacpp_pipeline.report.choosing import (
 from llamacpp_pipeline.report.figures import RHO_PPL, digest, estimate
 from llamacpp_pipeline.report.markdown import Markdown
 from llamacpp_pipeline.report.plots.pictures import ALLOCATION
+from llamacpp_pipeline.report.task_tables import (
+    average_table,
+    cut_text,
+    difference_table,
+    score_table,
+    set_lines,
+    verdict,
+)
 from llamacpp_pipeline.report.terminal import speed_machine
 from llamacpp_pipeline.results.document import ResultsDocument
 
@@ -100,5 +109,11 @@ VALUES: Mapping[str, Callable[[ResultsDocument], object]] = {
     "start": start_commands,
     "tail": tail_table,
     "speed_machine": speed_machine,
+    "task_averages": average_table,
+    "task_cut": cut_text,
+    "task_differences": difference_table,
+    "task_scores": lambda d: score_table(d, [row_name(row) for row in d.rows()]),
+    "task_sets": lambda d: list(set_lines(d)),
+    "task_verdict": verdict,
     "worst_weights": worst_weights,
 }

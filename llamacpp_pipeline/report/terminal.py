@@ -16,6 +16,7 @@ from llamacpp_pipeline.report.figures import (
     percentile,
     speed_of,
 )
+from llamacpp_pipeline.report.task_tables import terminal_lines, terminal_rows
 from llamacpp_pipeline.results.document import ResultsDocument
 from llamacpp_pipeline.results.table import VariantRow
 from llamacpp_pipeline.stages.kld import KldResult
@@ -28,6 +29,7 @@ GAP = "  "
 def render_text(document: ResultsDocument) -> str:
     """Everything a person wants to see after a run; ends with a newline."""
     parts = [_headline(document), _main_table(document), *_comparisons(document)]
+    parts += [aligned(rows) for rows in [terminal_rows(document)] if rows]
     parts += [
         "\n".join(lines) for lines in (choice_lines(document), _conditions(document)) if lines
     ]
@@ -109,6 +111,7 @@ def _conditions(document: ResultsDocument) -> list[str]:
     if document.noise_floor is not None:
         floor = estimate(document.noise_floor.mean_kld, digits=6)
         lines.append(f"noise floor (the reference against its own logits): mean KLD {floor}")
+    lines += terminal_lines(document)
     if document.speed is not None:
         lines.append(f"tokens per second on {speed_machine(document)}")
     if document.imatrix is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from llamacpp_pipeline.plan.datasets import DATASET
 from llamacpp_pipeline.plan.step import Input, Leaf, Step
 from llamacpp_pipeline.results.document import CommandRun
 from llamacpp_pipeline.results.files import file_names
@@ -53,6 +54,8 @@ def _name(run: RunRecords, source: Input) -> str:
         return run.name if source == run.input_of("convert", "model") else ""
     if source.member is not None:
         return source.member.rsplit("/", 1)[-1]
+    if source.step.startswith(f"{DATASET}/"):
+        return f"{source.step.partition('/')[2]}.{source.output}"
     if (source.step, source.output) in (names := file_names(run)):
         return names[source.step, source.output]
     fetched = run.result(source.step, FetchResult) if source.output == "files" else None
