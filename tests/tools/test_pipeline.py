@@ -18,7 +18,9 @@ from typing import Any
 import pytest
 
 from llamacpp_pipeline.engine.journal import NAME, read_journal
+from llamacpp_pipeline.report.plots.pictures import can_draw
 from llamacpp_pipeline.toolchain.binaries import Toolchain
+from tests.unit.report.numbers import unexplained_numbers
 
 pytestmark = [pytest.mark.tools, pytest.mark.timeout(600)]
 
@@ -102,6 +104,18 @@ def test_the_folder_could_be_uploaded(done: Place) -> None:
         text = (done.out / name).read_text()
         assert str(done.folder) not in text
         assert str(Path.home()) not in text
+
+
+def test_the_page_is_whole(done: Place) -> None:
+    card = (done.out / "README.md").read_text()
+    body = card.partition("\n---\n")[2]
+
+    assert unexplained_numbers(body, (done.out / "results.json").read_text()) == []
+    assert re.findall(r"\b(None|nan|NaN|inf|Undefined)\b", body) == []
+    assert re.search(r"^## .*\n+(## |\Z)", body, re.MULTILINE) is None  # no empty section
+    beside = re.findall(r'(?:\]\(|src="|srcset=")(plots/[^")]+)', body)
+    assert len(beside) >= (4 if can_draw() else 0)
+    assert [name for name in beside if not (done.out / name).is_file()] == []
 
 
 def test_every_figure_is_there_and_in_order(done: Place) -> None:

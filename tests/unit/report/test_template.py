@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from llamacpp_pipeline.cli.deliver import carded
@@ -38,6 +41,15 @@ def test_every_section_file_is_included_by_the_base() -> None:
 
     assert files
     assert [name for name in files if f'"sections/{name}"' not in base] == []
+
+
+def test_every_block_is_documented() -> None:
+    base = (TEMPLATES / "card.md.j2").read_text()
+    documented = (Path(__file__).parents[3] / "docs" / "card.md").read_text()
+    blocks = re.findall(r"{% block (\w+) %}", base)
+
+    assert len(blocks) > 15
+    assert [block for block in blocks if f"`{block}`" not in documented] == []
 
 
 def test_a_template_of_the_publishers_own_replaces_blocks() -> None:
