@@ -29,6 +29,7 @@ from llamacpp_pipeline.report.choosing import (
 from llamacpp_pipeline.report.figures import RHO_PPL, digest, estimate
 from llamacpp_pipeline.report.markdown import Markdown
 from llamacpp_pipeline.report.plots.pictures import ALLOCATION
+from llamacpp_pipeline.report.provenance import provenance_table
 from llamacpp_pipeline.report.task_tables import (
     average_table,
     cut_text,
@@ -101,6 +102,7 @@ VALUES: Mapping[str, Callable[[ResultsDocument], object]] = {
     "others": other_files,
     "overrides": override_table,
     "percentiles": percentile_tables,
+    "provenance": provenance_table,
     "quality": quality_table,
     "recipes": recipe_table,
     "repeated": lambda d: d.speed is not None and d.speed.repetitions > 1,

@@ -104,6 +104,8 @@ class VariantRow(Documented):
     """How its types were chosen, where it was asked for by its size."""
     memory: tuple[MemoryNeed, ...] = ()
     """What it needs in memory, by context; empty where not asked for."""
+    labels: dict[str, str | int] = {}
+    """What its own metadata says of its making: who, from what, by which recipe."""
     origin: Origin | None = None
     """Where another publisher's file comes from; absent for files of this run."""
     ppl: Estimate | None = None
@@ -177,6 +179,7 @@ def _variant_row(
         sha256=output_file(record, "gguf").sha256,
         size=_size(result),
         recipe=_recipe(record, result),
+        labels=record.labels,
         allocation=_allocation(variant, record, result),
         memory=memory_needs(run, result.tensor_bytes),
         ppl=None if quality is None else quality.ppl,

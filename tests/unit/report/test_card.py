@@ -53,6 +53,7 @@ def test_a_full_card_has_every_section_once() -> None:
         "## F16 check",
         "## Activations",
         "## How it was measured",
+        "## Checking the files, and making them again",
         "## What the figures mean",
         "## Credits",
         "## Licence",
@@ -68,6 +69,7 @@ def test_a_bare_card_has_no_empty_section() -> None:
         "## Quality",
         "## What each file is made of",
         "## How it was measured",
+        "## Checking the files, and making them again",
         "## What the figures mean",
         "## Credits",
     ]
@@ -222,3 +224,18 @@ def test_the_card_comes_from_results_json_alone() -> None:
     document = results_document(sample_run(), redactor=NOBODY)
 
     assert render_card(document_from_json(document_json(document))) == render_card(document)
+
+
+def test_each_file_has_its_digest_and_its_recipe_where_it_says_one() -> None:
+    run, recipe = sample_run(), digest("recipe")
+    plain = card_of(run)
+    labelled = changed(run, "quantize/Q4_K_M", labels={"llamacpp_pipeline.recipe.sha256": recipe})
+
+    card = card_of(labelled)
+
+    (sha256,) = (f.sha256 for f in results_document(run).files if f.name == "Tiny-Q4_K_M.gguf")
+    assert f"| `Tiny-Q4_K_M.gguf` | `{sha256}` |\n" in plain
+    assert f"| `Tiny-Q4_K_M.gguf` | `{sha256}` | `{recipe}` |" in card
+    assert "The recipe is the digest" in card
+    assert "The recipe is the digest" not in plain
+    assert "llamacpp-pipeline reproduce manifest.json" in plain

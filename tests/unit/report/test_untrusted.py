@@ -129,7 +129,7 @@ EXPECTED = shape(render_card(poisoned(PLAIN)))
 def test_the_plain_card_is_what_it_should_be() -> None:
     kinds = [found[0] for found in EXPECTED]
 
-    assert kinds.count("table_open") == 9
+    assert kinds.count("table_open") == 10
     assert {found[2] for found in EXPECTED if found[0] == "link_open"} == {LLAMA}
     assert {found[3] for found in EXPECTED if found[0].startswith("html")} == {
         "<details>\n<summary>The tail of the KLD, and more of the same measurement</summary>\n",
