@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from llamacpp_pipeline.engine.devices import Device, Devices
 from llamacpp_pipeline.engine.execute import RunReport, execute
 from llamacpp_pipeline.engine.make import Workshop
 from llamacpp_pipeline.engine.progress import Progress
@@ -72,6 +76,9 @@ BAKE: ToolStage[BakeParams, BakeResult] = ToolStage(
 )
 
 
+MEASURE = replace(BAKE, lane="device")
+
+
 class Oven:
     note: str | None = None
 
@@ -104,22 +111,38 @@ def identified(plan: Plan) -> dict[str, str]:
     return fingerprints(plan, identity=Oven().identity, machine="here")
 
 
-def run(plan: Plan, store: Store) -> RunReport:
-    with LocalRunner() as runner:
+def fork(diary: Path, *, seconds: float = 0.0) -> Plan:
+    """The same, and a third that can be baked beside the second."""
+    first, second = chain(diary, seconds=seconds).steps
+    params = BakeParams(name="third", diary=str(diary), seconds=seconds)
+    third = replace(second, key="third", params=params)
+    return Plan(steps=(first, *(replace(s, stage=MEASURE) for s in (second, third))))
+
+
+def run(plan: Plan, store: Store, devices: Sequence[str] = ()) -> RunReport:
+    stop = threading.Event()
+    with LocalRunner(stop=stop) as runner:
         return execute(
             plan,
             fingerprints=identified(plan),
             workshop=Workshop(
-                store=store, runner=runner, tools=Oven(), machine=MACHINE, environ=os.environ
+                store=store,
+                runner=runner,
+                tools=Oven(),
+                machine=MACHINE,
+                environ=os.environ,
+                devices=Devices(each=tuple(Device(name=name) for name in devices)),
+                stop=stop,
             ),
             reporter=Progress(),
         )
 
 
 def main() -> int:
-    folder, seconds = Path(sys.argv[1]), float(sys.argv[2])
+    folder, seconds, devices = Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3:]
+    plan = (fork if devices else chain)(folder / "diary", seconds=seconds)
     try:
-        report = run(chain(folder / "diary", seconds=seconds), Store(folder / "store"))
+        report = run(plan, Store(folder / "store"), devices)
     except PipelineError as error:
         sys.stderr.write(f"{error.report()}\n")
         return error.exit_code

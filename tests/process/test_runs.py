@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from llamacpp_pipeline.engine.store import Store
@@ -21,9 +22,9 @@ RUNS = Path(__file__).with_name("runs.py")
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def started(folder: Path, seconds: float) -> subprocess.Popen[str]:
+def started(folder: Path, seconds: float, *devices: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, str(RUNS), str(folder), str(seconds)],
+        [sys.executable, str(RUNS), str(folder), str(seconds), *devices],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -145,3 +146,43 @@ def test_a_disk_that_fills_up_during_a_step_is_named(tmp_path: Path) -> None:
         assert "No space left on device" in text
         assert "free in" in text
         assert list((store.root / "staging").iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_two_steps_at_once_are_both_stopped(tmp_path: Path, number: signal.Signals) -> None:
+    with started(tmp_path, 300, "cpu0", "cpu1") as process:
+        children = [signed(tmp_path / "diary", name) for name in ("second", "third")]
+        process.send_signal(number)
+        _, talk = process.communicate()
+
+    assert process.returncode == 130
+    assert "the run was interrupted" in talk
+    assert all(gone(child) for child in children)
+    store = Store(tmp_path / "store")
+    assert list((store.root / "staging").iterdir()) == []
+    assert list((store.root / "runs").iterdir()) == []
+
+
+def test_two_steps_at_once_die_with_a_run_that_is_killed(tmp_path: Path) -> None:
+    with started(tmp_path, 300, "cpu0", "cpu1") as process:
+        children = [signed(tmp_path / "diary", name) for name in ("second", "third")]
+        process.kill()
+        process.communicate()
+
+    assert all(gone(child) for child in children)
+
+
+def test_one_that_waits_for_another_run_is_stopped_too(tmp_path: Path) -> None:
+    with started(tmp_path, 300, "cpu0", "cpu1") as one:
+        children = [signed(tmp_path / "diary", name) for name in ("second", "third")]
+        with started(tmp_path, 300, "cpu0", "cpu1") as two:
+            while two.stderr is not None and "waiting" not in two.stderr.readline():
+                pass
+            two.send_signal(signal.SIGTERM)
+            two.communicate()
+        assert two.returncode == 130
+        assert not any(psutil.Process(child).status() == "zombie" for child in children)
+        one.send_signal(signal.SIGTERM)
+        one.communicate()
+
+    assert one.returncode == 130
