@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from llamacpp_pipeline.report.activations import EMPTY, layer_table
+from llamacpp_pipeline.report.allocation import fit_lines, target_table, type_table
 from llamacpp_pipeline.report.card_tables import (
     command_block,
     override_table,
@@ -93,6 +94,7 @@ VALUES: Mapping[str, Callable[[ResultsDocument], object]] = {
     "commands": command_block,
     "commit": commit,
     "fallbacks": fallbacks,
+    "fits": fit_lines,
     "has_memory": lambda d: any(row.memory for row in d.variants),
     "has_quality": lambda d: any(row.quality is not None for row in d.variants),
     "larger_by": larger_by,
@@ -110,6 +112,8 @@ VALUES: Mapping[str, Callable[[ResultsDocument], object]] = {
     "speed": speed_table,
     "start": start_commands,
     "tail": tail_table,
+    "target_types": type_table,
+    "targets": target_table,
     "speed_machine": speed_machine,
     "task_averages": average_table,
     "task_cut": cut_text,

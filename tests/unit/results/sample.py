@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 
 from llamacpp_pipeline.config.schema import PipelineConfig
+from llamacpp_pipeline.config.variants import VariantConfig
 from llamacpp_pipeline.datasets.imatrix_file import Entry, Imatrix
 from llamacpp_pipeline.datasets.imatrix_statistics import statistics
 from llamacpp_pipeline.datasets.registry import known_sets
 from llamacpp_pipeline.plan.expand import part
 from llamacpp_pipeline.plan.step import Input, Leaf, OutputRef, Plan, Step
+from llamacpp_pipeline.plan.targets import target_params
 from llamacpp_pipeline.results.record import Machine, OutputFile, RecordedInput, StepRecord
 from llamacpp_pipeline.results.redact import Redactor
 from llamacpp_pipeline.results.run import RunRecords, ToolchainFacts
@@ -35,6 +37,20 @@ MACHINE = Machine(
     hostless_name="Some CPU, 2 cores", system="Linux", n_cores=2, memory_bytes=8 * 2**30
 )
 PERCENTILES = ("99.9", "99.0", "95.0", "90.0", "50.0", "10.0", "5.0", "1.0", "0.1")
+
+
+TARGET = {
+    "asked": {"kind": "bpw", "bpw": 4.5, "size_bytes": None, "fit": None},
+    "budget_bytes": 5000, "min_bytes": 1000, "max_bytes": 9000,
+    "objective": 0.0125, "dual_bound": 0.0124, "gap": 0.008, "optimal": True,
+    "alpha_sources": ["prior"], "rounds": 3, "measured": 20, "reused": 60,
+    "tensors": [
+        {"name": "token_embd.weight", "status": "pinned", "type": "q6_K", "bytes": 210,
+         "elements": 256, "alpha": 0.6, "error": 0.0025},
+        {"name": "blk.3.ffn_down.weight", "status": "chosen", "type": "q4_K", "bytes": 144,
+         "elements": 256, "alpha": 0.02, "error": 0.01},
+    ],
+}  # fmt: skip
 
 
 N_TASKS = 40  # of each sample set
@@ -166,7 +182,7 @@ def _steps(config: PipelineConfig) -> list[Step]:
         made = OutputRef(step=f"quantize/{label}", output="gguf")
         inputs = {"model": reference, **({"imatrix": imatrix} if variant.imatrix else {})}
         steps += [
-            _step(f"quantize/{label}", "quantize", "binary", {"gguf": "model.gguf"}, **inputs),
+            _step(f"quantize/{label}", _maker(variant), "binary", {"gguf": "model.gguf"}, **inputs),
             _step(f"kld/{label}", "kld", "binary", {}, model=made, logits=logits),
             _step(f"bench/{label}", "bench", "binary", {}, model=made),
         ]
@@ -181,6 +197,10 @@ def _steps(config: PipelineConfig) -> list[Step]:
             _step(f"bench/{given.name}", "bench", "binary", {}, model=theirs),
         ]  # fmt: skip
     return steps
+
+
+def _maker(variant: VariantConfig) -> str:
+    return "quantize" if variant.way == "ftype" else "quantize-target"
 
 
 def _task_steps(config: PipelineConfig) -> list[Step]:
@@ -257,7 +277,10 @@ def _record(plan: Plan, step: Step, config: PipelineConfig) -> StepRecord:
     variants = {variant.label: variant for variant in config.variants}
     params: dict[str, Any] = {}
     if name == "quantize":
-        params = part(QuantizeParams, variants[label]).model_dump(mode="json")
+        asked = variants[label]
+        by_type = asked.way == "ftype"
+        given = part(QuantizeParams, asked) if by_type else target_params(asked)
+        params = given.model_dump(mode="json")
     elif step.stage.name == "merge-imatrix":
         params = {"weights": [text.weight for text in config.calibration.texts]}  # type: ignore[union-attr]
     elif name in ("reference", "imatrix"):
@@ -319,9 +342,10 @@ def _result(name: str, label: str, params: dict[str, Any]) -> dict[str, Any]:
     if name == "kld":
         scales = {"reference": 0.0, "Q4_K_M": 1.0}
         return kld_result(scales.get(label, 0.8))
-    if name == "quantize":
-        return {**SIZES, **QUANTIZED, "ftype": params["ftype"],
-                "overridden": dict.fromkeys(params["tensor_types"], 3)}  # fmt: skip
+    if name in ("quantize", "quantize-target"):
+        more = {"ftype": params["ftype"]} if "ftype" in params else {**TARGET, "ftype": "Q4_K_M"}
+        decided = dict.fromkeys(params["tensor_types"], 3)
+        return {**SIZES, **QUANTIZED, **more, "overridden": decided}
     if name == "dataset":
         return dataset_result(label)
     if name == "tasks":
