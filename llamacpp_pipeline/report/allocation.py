@@ -1,8 +1,6 @@
-"""Files made to a size, as tables of the card: asked, reached, predicted, and which types took."""
+"""Files made to a size, as a table of the card: asked for, reached, predicted."""
 
 from __future__ import annotations
-
-from collections import defaultdict
 
 from llamacpp_pipeline.report.figures import number
 from llamacpp_pipeline.report.markdown import Markdown, escaped, table
@@ -14,7 +12,6 @@ from llamacpp_pipeline.units import size_text
 EMPTY = Markdown("")
 MEASURED = {"prior": "weights and imatrix", "given": "measured"}
 HEAD = ["File", "Asked for", "BPW", "Bytes", "Predicted KLD", "Gap to the bound", "Sensitivities"]
-MOST_TYPES = 8  # columns of the table of types
 
 
 def allocated(document: ResultsDocument) -> list[tuple[VariantRow, Allocation]]:
@@ -31,7 +28,7 @@ def target_table(document: ResultsDocument) -> Markdown:
             number(found.reached_bpw, digits=4),
             str(found.reached_bytes),
             number(found.objective, digits=6),
-            f"{number(100 * found.gap, digits=3)} %{' (optimal)' if found.optimal else ''}",
+            f"{number(found.gap, digits=4)}{' (optimal)' if found.optimal else ''}",
             escaped(", ".join(MEASURED.get(name, name) for name in found.alpha_sources)),
         ]
         for row, found in allocated(document)
@@ -51,44 +48,6 @@ def asked(found: Allocation) -> str:
         return f"{found.asked_bytes} bytes"
     wanted = f"{found.asked_bpw:.4f} bpw" if found.asked_bpw is not None else ""
     return wanted if found.matched is None else f"{wanted}, as {found.matched}"
-
-
-def type_table(document: ResultsDocument) -> Markdown:
-    """The share of a file's quantized bytes that each type holds, percent, largest first."""
-    shares = {row.label: type_shares(found) for row, found in allocated(document)}
-    if not shares:
-        return EMPTY
-    total: dict[str, float] = defaultdict(float)
-    for of_one in shares.values():
-        for name, share in of_one.items():
-            total[name] += share
-    kept = sorted(total, key=lambda name: -total[name])[:MOST_TYPES]
-    rows = [
-        [escaped(label), *(cell(of_one.get(name, 0)) for name in kept), cell(rest(of_one, kept))]
-        for label, of_one in shares.items()
-    ]
-    if any(rest(of_one, kept) for of_one in shares.values()):
-        return table(["File", *kept, "others"], rows)
-    return table(["File", *kept], [row[:-1] for row in rows])
-
-
-def type_shares(found: Allocation) -> dict[str, float]:
-    """Percent of the bytes of the tensors chosen or pinned, by type."""
-    size: dict[str, float] = defaultdict(float)
-    for tensor in found.tensors:
-        size[tensor.type] += tensor.bpw * tensor.elements
-    whole = sum(size.values())
-    return {name: 100 * part / whole for name, part in size.items()}
-
-
-def rest(shares: dict[str, float], kept: list[str]) -> float:
-    """What other types hold, percent."""
-    return sum(share for name, share in shares.items() if name not in kept)
-
-
-def cell(share: float) -> str:
-    """A share, or nothing."""
-    return f"{share:.1f} %" if share else ""
 
 
 def fit_lines(document: ResultsDocument) -> tuple[str, ...]:

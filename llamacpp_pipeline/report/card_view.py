@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from llamacpp_pipeline.report.activations import EMPTY, layer_table
-from llamacpp_pipeline.report.allocation import fit_lines, target_table, type_table
+from llamacpp_pipeline.report.allocation import fit_lines, target_table
 from llamacpp_pipeline.report.card_tables import (
     command_block,
     override_table,
@@ -112,7 +112,6 @@ VALUES: Mapping[str, Callable[[ResultsDocument], object]] = {
     "speed": speed_table,
     "start": start_commands,
     "tail": tail_table,
-    "target_types": type_table,
     "targets": target_table,
     "speed_machine": speed_machine,
     "task_averages": average_table,

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from llamacpp_pipeline.report.allocation import asked, target_table, type_shares, type_table
+from llamacpp_pipeline.report.allocation import asked, target_table
 from llamacpp_pipeline.report.card import render_card
 from llamacpp_pipeline.results.assemble import results_document
 from llamacpp_pipeline.results.document import ResultsDocument
 from llamacpp_pipeline.results.run import RunRecords
 from llamacpp_pipeline.results.table import variant_rows
-from tests.unit.results.sample import NOBODY, TARGET, sample_run, with_result
+from tests.unit.results.sample import NOBODY, sample_run, with_result
 
 BY_SIZE: dict[str, Any] = {"variants": [{"ftype": "Q4_K_M"}, {"bpw": 4.5}], "card": {}}
 MEMORY = {"n_ctx": 4096, "kv_type": "f16", "context_bytes": 300, "compute_bytes": 200}
@@ -76,38 +76,13 @@ def test_a_memory_budget_says_how_it_was_made_up() -> None:
     assert "512.0 MiB for buffers, by llama.cpp's own estimate; 22.5 GiB were left" in card
 
 
-def test_the_card_shows_targets_and_types() -> None:
+def test_the_card_shows_targets() -> None:
     card = render_card(document_of(sample_run(config=BY_SIZE)))
 
     assert "## How the bits were given out" in card
     assert "| 4.5bpw | 4.5000 bpw |" in card
-    assert "0.012500 | 0.800 % (optimal) | weights and imatrix |" in card
-    assert "| File | q6_K | q4_K |" in card
+    assert "0.012500 | 0.0080 (optimal) | weights and imatrix |" in card
     assert "How the bits were given out" not in render_card(document_of(sample_run()))
-
-
-def test_shares_are_of_bytes_and_add_up() -> None:
-    found = document_of(sample_run(config=BY_SIZE)).variants[1].allocation
-
-    assert found is not None
-    sizes = {t["type"]: t["bytes"] for t in TARGET["tensors"]}  # type: ignore[attr-defined]
-    assert type_shares(found) == {
-        name: 100 * size / sum(sizes.values()) for name, size in sizes.items()
-    }
-
-
-def test_many_types_are_cut_to_the_largest() -> None:
-    names = [f"t{at}" for at in range(12)]
-    tensors = [
-        {"name": f"blk.{at}.ffn_up.weight", "status": "chosen", "type": name,
-         "bytes": 100 + at, "elements": 256}
-        for at, name in enumerate(names)
-    ]  # fmt: skip
-    run = with_result(sample_run(config=BY_SIZE), "quantize/4.5bpw", tensors=tensors)
-
-    head = type_table(document_of(run)).splitlines()[0]
-
-    assert head == f"| File | {' | '.join(reversed(names[4:]))} | others |"
 
 
 def test_every_file_says_what_memory_it_needs_at_each_context() -> None:
