@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, StringConstraints, model_validator
 
@@ -32,6 +32,7 @@ class CandidateConfig(Frozen):
     same_type: tuple[TensorPattern, ...] | None = None
     min_types: dict[TensorPattern, TensorType] | None = None
     max_types: dict[TensorPattern, TensorType] | None = None
+    sensitivity: Literal["measured", "prior"] | None = None
     imatrix: bool | CandidateName | None = None  # or the name of one calibration text
 
     @model_validator(mode="before")

@@ -35,6 +35,7 @@ class ClashError(ValueError):
 def clashes_in(config: PipelineConfig) -> Iterator[Clash]:
     """All of them."""
     yield from imatrix_clashes(config)
+    yield from sensitivity_clashes(config)
     yield from label_clashes(config)
     yield from candidate_clashes(config)
     yield from device_clashes(config)
@@ -58,6 +59,25 @@ def imatrix_clashes(config: PipelineConfig) -> Iterator[Clash]:
             message = "is the evaluation text too: figures would flatter; calibrate on another text"
             yield Clash(path=place(name), message=message)
     yield from text_clashes(config.calibration.texts)
+
+
+def sensitivity_clashes(config: PipelineConfig) -> Iterator[Clash]:
+    """A probe text that is judged on, or that the imatrix knows already; and no probe text."""
+    asked = config.sensitivity
+    if asked is None:
+        for at, variant in enumerate(config.variants):
+            if variant.sensitivity == "measured":
+                message = "nothing measures them: add a section `sensitivity` with a `corpus`"
+                yield Clash(path=("variants", at, "sensitivity"), message=message)
+        return
+    path = ("sensitivity", "corpus")
+    if asked.corpus.same_text(config.evaluation.corpus):
+        message = "is the evaluation text too: figures would flatter; probe on another text"
+        yield Clash(path=path, message=message)
+    calibration = () if config.calibration is None else config.calibration.each
+    if any(asked.corpus.same_text(text) for _, text in calibration):
+        message = "is a calibration text too, on which errors are already kept small: take another"
+        yield Clash(path=path, message=message)
 
 
 def place(dotted: str) -> tuple[str | int, ...]:

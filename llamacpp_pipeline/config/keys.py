@@ -19,7 +19,7 @@ CORPUS = {
     **{f"hub.{key}".rstrip("."): why for key, why in HUB_FILE.items()},
     "dataset": "a text of the registry: wikitext-2-raw, imatrix-calibration-en, ...",
     "column": "of a Parquet or Arrow file; null: its only column of texts",
-    "demo": "a part of the text that comes with the program: calibration or evaluation",
+    "demo": "a part of the text that comes with the program: calibration, evaluation or probe",
 }
 CUT = {
     "n_ctx": "tokens per chunk; figures of different n_ctx do not compare",
@@ -40,6 +40,7 @@ RECIPE = {
     "same_type": "patterns; the matching tensors of a layer share one type: 'ffn_(gate|up)'",
     "min_types": "regex on tensor names -> type; a size gives them no fewer bits",
     "max_types": "regex on tensor names -> type; a size gives them no more bits",
+    "sensitivity": "by size: measured or prior; null: measured, where `sensitivity:` is given",
 }
 BY_SIZE = {
     "bpw": "or bits per weight: every tensor's type is chosen for them; a list makes a ladder",
@@ -93,6 +94,16 @@ WHY: Mapping[str, str] = {
     "imatrix": "or use this importance matrix file: one of path and hub",
     "imatrix.path": "a local file, relative to this file",
     **under("imatrix.hub", HUB_FILE),
+    "sensitivity": "measure what an error of each tensor costs; null: llama-quantize's prior",
+    **under("sensitivity", CUT),
+    "sensitivity.flash_attn": "'on', 'off' (in quotes!) or auto; changes the last digits",
+    "sensitivity.types": "every tensor is measured at each of these; other types are between them",
+    "sensitivity.hold": "native: as this machine computes quantized tensors; or dequantized",
+    "sensitivity.bands": "tensors of a role in so many ranges of layers together; null: each alone",
+    "sensitivity.precision": "end a measurement at this relative error, such as 0.1; null: never",
+    "sensitivity.minutes": "start no measurement later; what is missing keeps the prior, scaled",
+    **under("sensitivity.corpus", CORPUS),
+    "sensitivity.corpus": "the probe text: not the evaluation text, nor a calibration text",
     "variants": "the files to make; `- Q4_K_M` is short for `- ftype: Q4_K_M`",
     **under("variants", {**RECIPE, **BY_SIZE}),
     "references": "other publishers' GGUFs of this model: measured alike, shown, never published",

@@ -22,6 +22,7 @@ PATHS = {
     "model.path": "folder",
     "evaluation.corpus.path": "file",
     "calibration.corpus.path": "file",
+    "sensitivity.corpus.path": "file",
     "imatrix.path": "file",
     "toolchain.path": "folder",
     "card.template": "file",

@@ -29,6 +29,7 @@ from llamacpp_pipeline.stages.imatrix import ImatrixParams
 from llamacpp_pipeline.stages.imatrix_merge import MOST_PARTS
 from llamacpp_pipeline.stages.memory import KvType
 from llamacpp_pipeline.stages.perplexity import PerplexityParams
+from llamacpp_pipeline.stages.probe import ProbeParams
 
 
 class ModelConfig(Frozen):
@@ -65,7 +66,7 @@ class CorpusConfig(Frozen):
     path: str | None = None  # relative to the YAML file
     hub: HubFile | None = None
     dataset: str | None = None  # a text that the registry knows
-    demo: Literal["calibration", "evaluation"] | None = None
+    demo: Literal["calibration", "evaluation", "probe"] | None = None
     column: str | None = None  # of a Parquet or Arrow file; default: the only one with text
 
     @model_validator(mode="after")
@@ -115,6 +116,12 @@ class ConvertConfig(Frozen):
 
 class EvaluationConfig(PerplexityParams):
     """The text PPL and KLD are measured on, and how it is cut."""
+
+    corpus: CorpusConfig
+
+
+class SensitivityConfig(ProbeParams):
+    """The text that sensitivities are measured on, and at which types."""
 
     corpus: CorpusConfig
 
@@ -278,6 +285,7 @@ class PipelineConfig(Frozen):
     evaluation: EvaluationConfig
     calibration: CalibrationConfig | None = None  # compute an imatrix from this text
     imatrix: GivenImatrix | None = None  # or use this one
+    sensitivity: SensitivityConfig | None = None  # measure what each tensor's error costs
     variants: Annotated[tuple[VariantConfig, ...], Field(min_length=1)]
     references: tuple[ReferenceConfig, ...] = ()
     tasks: TasksConfig | None = None  # evaluation sets to score every file on

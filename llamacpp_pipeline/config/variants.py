@@ -15,7 +15,14 @@ from llamacpp_pipeline.stages.quant_types import UNQUANTIZED
 from llamacpp_pipeline.stages.quantize import Ftype
 from llamacpp_pipeline.stages.quantize_target import Bpw, TargetRules
 
-OF_TARGETS = ("type_set", "same_type", "min_types", "max_types")  # mean nothing with an ftype
+OF_TARGETS = (
+    "type_set",
+    "same_type",
+    "min_types",
+    "max_types",
+    "sensitivity",
+)  # mean nothing with an ftype
+SensitivitySource = Literal["measured", "prior"]
 Way = Literal["ftype", "bpw", "size", "fit", "match"]
 WAYS: tuple[Way, ...] = ("ftype", "bpw", "size", "fit", "match")
 
@@ -43,6 +50,7 @@ class VariantConfig(TargetRules):
     imatrix: bool = True
     candidates: Candidates = ()  # other ways to make it, of which the best is kept
     pure: bool = False
+    sensitivity: SensitivitySource | None = None  # default: measured, where `sensitivity` is given
 
     @model_validator(mode="after")
     def one_way(self) -> VariantConfig:

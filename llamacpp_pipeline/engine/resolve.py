@@ -51,6 +51,9 @@ class Resolver:
             if calibration is None
             else tuple(self.corpus(path, text) for path, text in calibration.each),
             imatrix=self.imatrix(),
+            sensitivity=None
+            if config.sensitivity is None
+            else self.corpus("sensitivity.corpus", config.sensitivity.corpus),
             references=tuple(
                 self.file(f"references.{at}.path") if given.hub is None else self.hub(given.hub)
                 for at, given in enumerate(config.references)
@@ -106,7 +109,7 @@ class Resolver:
             raise AssertionError(message)
         return leaf_from_file(file, file.name, digests=self.digests)
 
-    def demo_text(self, part: demo.Part) -> Leaf:
+    def demo_text(self, part: demo.Text) -> Leaf:
         """A part of the demo text, made once for each Python version and each way to make it."""
         version = platform.python_version()
         maker = sha256_of(Path(demo.__file__))

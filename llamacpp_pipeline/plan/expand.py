@@ -23,6 +23,14 @@ from llamacpp_pipeline.plan.datasets import dataset_steps
 from llamacpp_pipeline.plan.order import ordered
 from llamacpp_pipeline.plan.provenance import labelled
 from llamacpp_pipeline.plan.references import ReferenceFile, references_of
+from llamacpp_pipeline.plan.sensitivity import (
+    FETCH as FETCH_PROBE_TEXT,
+)
+from llamacpp_pipeline.plan.sensitivity import (
+    refuse_probing_on_others,
+    sensitivity_steps,
+    weights_of,
+)
 from llamacpp_pipeline.plan.sources import HubCommit, Source, Sources
 from llamacpp_pipeline.plan.step import Input, Leaf, OutputRef, Plan, Step
 from llamacpp_pipeline.plan.targets import contexts, measure_of, target_params
@@ -30,8 +38,10 @@ from llamacpp_pipeline.plan.tasks import TASKS, task_steps
 from llamacpp_pipeline.plan.texts import TEXT, as_text, text_params, text_step
 from llamacpp_pipeline.stages import (
     bench,
+    check_probe,
     check_texts,
     convert,
+    curves,
     dataset,
     fetch,
     imatrix,
@@ -41,10 +51,12 @@ from llamacpp_pipeline.stages import (
     kld,
     memory,
     perplexity,
+    probe,
     quantize,
     quantize_target,
     reference_file,
     select,
+    sensitivity,
     tasks,
     weights,
 )
@@ -73,6 +85,7 @@ def expand(config: PipelineConfig, sources: Sources) -> Plan:
 
     """
     refuse_one_text_for_both(texts_of(config, sources), sources.evaluation)
+    refuse_probing_on_others(sources)
     steps = ordered(steps_of(Expansion(config=config, sources=sources)))
     return Plan(steps=labelled(steps, config))
 
@@ -100,6 +113,22 @@ class Expansion:
         """The file that it stands in."""
         hub = self.config.evaluation.corpus.on_hub
         return taken(self.sources.evaluation, EVALUATION, member=hub)
+
+    @property
+    def probe_text(self) -> Input:
+        """The text that sensitivities are measured on."""
+        asked = self.config.sensitivity
+        rows = None if asked is None else text_params(asked.corpus)
+        return as_text(self.probe_file, FETCH_PROBE_TEXT, rows)
+
+    @property
+    def probe_file(self) -> Input:
+        """The file that it stands in."""
+        asked, source = self.config.sensitivity, self.sources.sensitivity
+        if asked is None or source is None:
+            message = "no probe text was resolved"
+            raise ValueError(message)
+        return taken(source, FETCH_PROBE_TEXT, member=asked.corpus.on_hub)
 
     @property
     def texts(self) -> tuple[Text, ...]:
@@ -143,6 +172,11 @@ STAGES: Mapping[str, ToolStage[Any, Any]] = {
     EVALUATION: fetch.STAGE,
     "fetch-calibration": fetch.STAGE,
     "fetch-imatrix": fetch.STAGE,
+    "fetch-sensitivity": fetch.STAGE,
+    "check-probe": check_probe.STAGE,
+    "probe": probe.STAGE,
+    "curves": curves.STAGE,
+    "sensitivity": sensitivity.STAGE,
     "check-texts": check_texts.STAGE,
     "fetch-dataset": fetch.STAGE,
     "dataset": dataset.STAGE,
@@ -180,6 +214,8 @@ def steps_of(plan: Expansion) -> Iterator[Step]:
     yield from checks(plan)
     yield from reference(plan)
     yield from importance(plan)
+    calibrated = [text_of(text) for text in plan.texts]
+    yield from sensitivity_steps(plan, reference=REFERENCE, texts=calibrated)
     yield from dataset_steps(plan)
     yield from measurements(plan, "reference", REFERENCE)
     for key, params in contexts(plan.config).items():
@@ -211,7 +247,13 @@ def fetches(plan: Expansion) -> Iterator[Step]:
         )
         yield plan.step("fetch", params=params, inputs={})
     evaluation = (EVALUATION, sources.evaluation, config.evaluation.corpus.on_hub)
-    for key, source, hub in (evaluation, *((t.fetch, t.source, t.hub) for t in plan.texts)):
+    probed = None if config.sensitivity is None else config.sensitivity.corpus.on_hub
+    probe_text = (FETCH_PROBE_TEXT, sources.sensitivity, probed)
+    for key, source, hub in (
+        evaluation,
+        probe_text,
+        *((t.fetch, t.source, t.hub) for t in plan.texts),
+    ):
         if isinstance(source, HubCommit) and hub is not None:
             yield plan.step(key, params=one_file(hub, source), inputs={})
     given = config.imatrix
@@ -275,6 +317,10 @@ def texts(plan: Expansion) -> Iterator[Step]:
     rows = text_params(plan.config.evaluation.corpus)
     if rows is not None:
         yield text_step(plan, plan.evaluation_file, EVALUATION, rows)
+    probed = plan.config.sensitivity
+    probe_rows = None if probed is None else text_params(probed.corpus)
+    if probe_rows is not None:
+        yield text_step(plan, plan.probe_file, FETCH_PROBE_TEXT, probe_rows)
     for text in plan.texts:
         if text.rows is not None:
             file = taken(text.source, text.fetch, member=text.hub)
@@ -366,6 +412,9 @@ def sized(plan: Expansion, variant: VariantConfig, step: Step) -> Step:
     if measure is not None:
         inputs[measure.name] = measure.source
         after = (*after, *measure.after)
+    measured = weights_of(variant, plan.config)
+    if measured is not None:
+        inputs["weights"] = measured
     params, stage = target_params(variant), quantize_target.STAGE
     return replace(step, stage=stage, params=params, inputs=inputs, after=after)
 

@@ -1,0 +1,93 @@
+"""Measured sensitivities in a plan and in a configuration."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from pydantic import ValidationError
+
+from llamacpp_pipeline.errors import ConfigError
+from llamacpp_pipeline.plan.expand import expand
+from llamacpp_pipeline.plan.sources import HubCommit, Source
+from llamacpp_pipeline.plan.step import OutputRef, Plan
+from tests.unit.plan.world import CALIBRATED, CALIBRATION, COMMIT, config, leaf
+
+PROBE = {"corpus": {"demo": "probe"}, "n_ctx": 128, "types": ["iq3_s"]}
+SOURCES = replace(CALIBRATED, sensitivity=leaf("probe.txt"))
+SIZED = [{"ftype": "Q4_K_M"}, {"bpw": 4.5}, {"bpw": 5, "sensitivity": "prior"}]
+
+
+def planned(**said: object) -> Plan:
+    whole = {"calibration": CALIBRATION, "sensitivity": PROBE, "variants": SIZED, **said}
+    return expand(config(**whole), SOURCES)
+
+
+def test_the_weights_go_to_the_variants_by_size_that_want_them() -> None:
+    plan = planned()
+    measured = OutputRef(step="sensitivity", output="weights")
+    assert plan.step("quantize/4.5bpw").inputs["weights"] == measured
+    assert "weights" not in plan.step("quantize/5bpw").inputs
+    assert "weights" not in plan.step("quantize/Q4_K_M").inputs
+
+
+def test_a_variant_without_the_imatrix_keeps_the_prior() -> None:
+    plan = planned(variants=[{"bpw": 4.5, "imatrix": False}])
+    assert "weights" not in plan.step("quantize/4.5bpw").inputs
+
+
+def test_the_probe_waits_for_the_check_of_its_text() -> None:
+    plan = planned()
+    keys = [step.key for step in plan.steps]
+    order = ["check-probe", "probe", "sensitivity", "quantize/4.5bpw"]
+    assert sorted(order, key=keys.index) == order
+    assert "check-probe" in plan.step("probe").after
+    assert set(plan.step("check-probe").inputs) == {"probe", "evaluation", "text1"}
+    assert set(plan.step("probe").inputs) == {"model", "imatrix", "corpus"}
+    assert set(plan.step("curves").inputs) == {"model", "imatrix"}
+
+
+def test_without_the_section_nothing_is_measured() -> None:
+    plan = planned(sensitivity=None, variants=SIZED[:2])
+    assert not {"probe", "curves", "sensitivity"} & {step.key for step in plan.steps}
+
+
+def test_a_probe_text_on_the_hub_is_fetched() -> None:
+    hub = {"repo": "some/texts", "repo_type": "dataset", "file": "probe.txt"}
+    asked = config(sensitivity={"corpus": {"hub": hub}}, calibration=CALIBRATION, variants=SIZED)
+    plan = expand(asked, replace(SOURCES, sensitivity=HubCommit(commit=COMMIT)))
+    text = OutputRef(step="fetch-sensitivity", output="files", member="probe.txt")
+    assert plan.step("probe").inputs["corpus"] == text
+
+
+@pytest.mark.parametrize("same", [CALIBRATED.evaluation, CALIBRATED.calibration[0]])
+def test_one_text_under_two_names_is_refused_before_anything_runs(same: Source) -> None:
+    asked = config(calibration=CALIBRATION, sensitivity=PROBE, variants=SIZED)
+    with pytest.raises(ConfigError, match="the probe text is") as caught:
+        expand(asked, replace(SOURCES, sensitivity=same))
+    assert "sensitivity.corpus" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        pytest.param({"corpus": {"demo": "evaluation"}}, "figures would flatter", id="evaluation"),
+        pytest.param({"corpus": {"demo": "calibration"}}, "calibration text too", id="calibration"),
+        pytest.param({"corpus": {"demo": "probe"}, "types": ["q9"]}, "q9", id="type"),
+    ],
+)
+def test_a_section_that_cannot_work_is_refused(said: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        config(sensitivity=said, calibration=CALIBRATION, variants=SIZED)
+
+
+def test_measured_sensitivities_need_something_that_measures_them() -> None:
+    with pytest.raises(ValidationError, match="add a section `sensitivity`"):
+        config(calibration=CALIBRATION, variants=[{"bpw": 4.5, "sensitivity": "measured"}])
+
+
+def test_a_candidate_can_take_the_prior() -> None:
+    variant = {"bpw": 4.5, "candidates": [{"name": "prior", "sensitivity": "prior"}]}
+    plan = planned(variants=[variant])
+    assert "weights" in plan.step("quantize/4.5bpw~base").inputs
+    assert "weights" not in plan.step("quantize/4.5bpw~prior").inputs
