@@ -22,6 +22,7 @@ from pydantic import (
 
 from llamacpp_pipeline.errors import InputError, UnreadableOutputError
 from llamacpp_pipeline.stages import own_tool
+from llamacpp_pipeline.stages.answer_bits import unpacked
 from llamacpp_pipeline.stages.base import Argv, Frozen, Paths, ToolStage
 from llamacpp_pipeline.stages.gguf_facts import read_gguf
 from llamacpp_pipeline.stages.kld import KldResult
@@ -72,6 +73,7 @@ class ScoreRead(BaseModel):
 
     n_tasks: PositiveInt
     score: Estimate  # percent
+    correct: str  # as answer_bits has it
 
 
 class ScoreRecord(BaseModel):
@@ -168,6 +170,7 @@ def read_candidate(
         bpw=made.bpw,
         quality=measured,
         task_average=average(scored) if scored else None,
+        answers=tuple(unpacked(one.correct, one.n_tasks) for one in scored),
     )
 
 

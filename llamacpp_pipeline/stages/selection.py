@@ -32,6 +32,7 @@ class Candidate(Frozen):
     bpw: PositiveFloat
     quality: KldResult
     task_average: Estimate | None = None  # percent correct
+    answers: tuple[tuple[bool, ...], ...] = ()  # of each set: whether each task was answered right
 
 
 class Judged(Frozen):
@@ -103,17 +104,39 @@ def by_rho(running: list[Candidate]) -> list[Candidate]:
 
 def by_tasks(running: list[Candidate]) -> list[Candidate]:
     """Those whose task average ties with the highest; all where one has none."""
-    averages = {one.name: one.task_average for one in running}
-    known = [average for average in averages.values() if average is not None]
-    if len(known) < len(running):
+    if any(one.task_average is None for one in running):
         return running
-    top = max(known, key=lambda average: average.value)
+    top = max(running, key=task_average)
     return [
-        one
-        for one in running
-        if (mine := averages[one.name]) is not None
-        and top.value - mine.value <= Z * math.hypot(top.stderr or 0.0, mine.stderr or 0.0)
+        one for one in running if task_average(top) - task_average(one) <= Z * task_error(top, one)
     ]
+
+
+def task_average(one: Candidate) -> float:
+    """Percent; below all others where there is none."""
+    return -1.0 if one.task_average is None else one.task_average.value
+
+
+def task_error(one: Candidate, other: Candidate) -> float:
+    """The standard error of the difference of two averages, percent.
+
+    Over the same tasks, where both have the answers to them, else as if they were other tasks.
+    """
+    sizes = [tuple(map(len, each.answers)) for each in (one, other)]
+    if not sizes[0] or sizes[0] != sizes[1]:
+        errors = (each.task_average and each.task_average.stderr for each in (one, other))
+        return math.hypot(*(error or 0.0 for error in errors))
+    pairs = zip(one.answers, other.answers, strict=True)
+    return math.hypot(*(paired_error(a, b) for a, b in pairs)) / len(sizes[0])
+
+
+def paired_error(one: Sequence[bool], other: Sequence[bool]) -> float:
+    """The standard error of a difference of two scores on the same tasks, percent."""
+    n = len(one)
+    differences = [int(a) - int(b) for a, b in zip(one, other, strict=True)]
+    mean = sum(differences) / n
+    spread = sum((d - mean) ** 2 for d in differences)
+    return 100 * math.sqrt(spread / max(1, n - 1) / n)
 
 
 CRITERIA: tuple[tuple[Reason, Callable[[list[Candidate]], list[Candidate]]], ...] = (

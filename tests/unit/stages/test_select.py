@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from llamacpp_pipeline.errors import InputError, UnreadableOutputError
+from llamacpp_pipeline.stages.answer_bits import packed
 from llamacpp_pipeline.stages.kld import KldResult
 from llamacpp_pipeline.stages.select import (
     STAGE,
@@ -24,7 +27,7 @@ from llamacpp_pipeline.stages.select import (
     score_name,
     size_name,
 )
-from llamacpp_pipeline.stages.selection import Candidate, Decision, decide, rho_bound
+from llamacpp_pipeline.stages.selection import Candidate, Decision, decide, rho_bound, task_error
 from llamacpp_pipeline.units import Estimate
 from tests.unit.results.sample import kld_result
 from tests.unit.stages.makers import write_gguf
@@ -195,7 +198,9 @@ def test_a_disk_without_links_gets_a_copy(folder: Path, monkeypatch: pytest.Monk
 def scored(folder: Path, name: str, *, value: float, stderr: float | None = 2.0) -> Path:
     path = folder / name
     score = {"value": value, "stderr": stderr}
-    path.write_text(json.dumps({"result": {"form": "hellaswag", "n_tasks": 101, "score": score}}))
+    bits = packed([at < value for at in range(101)])
+    result = {"form": "hellaswag", "n_tasks": 101, "score": score, "correct": bits}
+    path.write_text(json.dumps({"result": result}))
     return path
 
 
@@ -209,6 +214,20 @@ def test_scores_on_several_sets_become_one_average_with_its_error(folder: Path) 
     assert found.task_average is not None
     assert found.task_average.value == 60.0
     assert found.task_average.stderr == pytest.approx((5.0**2 + 2.0**2) ** 0.5 / 2)
+
+
+def test_scores_are_compared_over_the_same_tasks() -> None:
+    right = tuple(at % 2 == 0 for at in range(100))
+    flipped = tuple(not answer if at < 5 else answer for at, answer in enumerate(right))
+    one = candidate("one", tasks=52.0).model_copy(update={"answers": (right, right)})
+    two = candidate("two", tasks=50.0).model_copy(update={"answers": (right, flipped)})
+
+    assert task_error(one, one) == 0
+    differences = [int(a) - int(b) for a, b in zip(right, flipped, strict=True)]
+    spread = np.std(differences, ddof=1)
+    assert task_error(one, two) == pytest.approx(100 * spread / math.sqrt(100) / 2)
+    blind = two.model_copy(update={"answers": ()})
+    assert task_error(one, blind) == pytest.approx(math.hypot(0.5, 0.5))
 
 
 def test_the_tool_settles_a_tie_by_the_scores_it_is_given(folder: Path) -> None:
