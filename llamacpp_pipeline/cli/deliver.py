@@ -12,6 +12,7 @@ from llamacpp_pipeline.engine.link import place
 from llamacpp_pipeline.engine.prepare import Prepared
 from llamacpp_pipeline.errors import PipelineError
 from llamacpp_pipeline.report.card import render_card
+from llamacpp_pipeline.report.eval_results import write_evaluations
 from llamacpp_pipeline.report.plots.gallery import draw_all, shown
 from llamacpp_pipeline.results.assemble import results_document
 from llamacpp_pipeline.results.document import ResultsDocument, read_results
@@ -60,6 +61,7 @@ def deliver(prepared: Prepared, report: RunReport, *, toolchain: Toolchain, out:
         for file in published_files(run)
     )
     draw_all(document, out, anew=since is None)
+    write_evaluations(document, out)
     card, refusal = carded(document, out)
     write_results(out, document=document, manifest=manifest, card=card)
     if refusal is not None:

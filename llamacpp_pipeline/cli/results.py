@@ -8,6 +8,7 @@ import click
 
 from llamacpp_pipeline.errors import UsageError
 from llamacpp_pipeline.report.card import render_card
+from llamacpp_pipeline.report.eval_results import write_evaluations
 from llamacpp_pipeline.report.plots.gallery import draw_all, shown
 from llamacpp_pipeline.report.terminal import render_text
 from llamacpp_pipeline.results.describe import fields_markdown, schema_json
@@ -47,6 +48,7 @@ def card(folder: Path | None, *, stdout: bool) -> None:
     document = read_results(chosen)
     if not stdout:
         draw_all(document, chosen, anew=False)
+        write_evaluations(document, chosen)
     text = render_card(document, pictures=shown(document, chosen))
     if stdout:
         click.echo(text, nl=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from llamacpp_pipeline.report.choices import difference_text
 from llamacpp_pipeline.report.figures import (
@@ -19,15 +19,17 @@ from llamacpp_pipeline.results.compare import (
     ComparedRun,
     Condition,
     JoinedRuns,
+    Kind,
     RunsComparison,
     SameFile,
 )
 from llamacpp_pipeline.results.table import VariantRow
 from llamacpp_pipeline.units import size_text
 
-TITLES = {"quality": "PPL and KLD", "speed": "Tokens per second"}
-QUALITY_HEAD = ["run", "file", "BPW", "size", "PPL", RHO_PPL, "mean KLD", "99.9 % KLD",
+TITLES = {"quality": "PPL and KLD", "tasks": "Task scores, % right", "speed": "Tokens per second"}
+QUALITY_HEAD = ["file", "BPW", "size", "PPL", RHO_PPL, "mean KLD", "99.9 % KLD",
                 "same top p %"]  # fmt: skip
+AVERAGE = "average"
 FULL_DIGEST = 64
 
 
@@ -76,20 +78,14 @@ def _reasons(group: JoinedRuns) -> list[str]:
 
 
 def _table(comparison: RunsComparison, group: JoinedRuns) -> str:
+    head, has, cells = TABLES[group.kind]
     rows = [
-        (key, row)
-        for key in group.runs
-        for row in comparison.run(key).document.rows()
-        if (row.speed if group.kind == "speed" else row.ppl is not None)
+        (key, row) for key in group.runs for row in comparison.run(key).document.rows() if has(row)
     ]
     rows.sort(key=lambda pair: (-pair[1].size.file_bytes, pair[0]))
-    if group.kind == "quality":
-        cells = [QUALITY_HEAD, *([key, *_quality(row)] for key, row in rows)]
-    else:
-        tests = list(dict.fromkeys(one.test for _, row in rows for one in row.speed))
-        head = ["run", "file", "size", *tests]
-        cells = [head, *([key, *_speeds(row, tests)] for key, row in rows)]
-    return aligned(cells, text_columns=(0, 1))
+    titles = head([row for _, row in rows])
+    lines = [["run", *titles], *([key, *cells(row, titles)] for key, row in rows)]
+    return aligned(lines, text_columns=(0, 1))
 
 
 def _quality(row: VariantRow) -> list[str]:
@@ -107,12 +103,44 @@ def _quality(row: VariantRow) -> list[str]:
     ]
 
 
-def _speeds(row: VariantRow, tests: Sequence[str]) -> list[str]:
-    speeds = [speed_of(row, test) for test in tests]
+def _speeds(row: VariantRow, titles: Sequence[str]) -> list[str]:
+    speeds = [speed_of(row, test) for test in titles[2:]]
     written = [
         ABSENT if one is None else estimate(one.tokens_per_second, digits=2) for one in speeds
     ]
     return [row.label, size_text(row.size.file_bytes), *written]
+
+
+def _tests(rows: Sequence[VariantRow]) -> list[str]:
+    return ["file", "size", *dict.fromkeys(one.test for row in rows for one in row.speed)]
+
+
+def _scores(row: VariantRow, titles: Sequence[str]) -> list[str]:
+    scores = {one.set: one.score for one in row.tasks}
+    written = [estimate(scores.get(name), digits=2) for name in titles[2:-1]]
+    average = estimate(row.task_average, digits=2)
+    return [row.label, size_text(row.size.file_bytes), *written, average]
+
+
+def _sets(rows: Sequence[VariantRow]) -> list[str]:
+    names = dict.fromkeys(one.set for row in rows for one in row.tasks)
+    return ["file", "size", *names, AVERAGE]
+
+
+Table = tuple[
+    Callable[[Sequence[VariantRow]], list[str]],  # the titles, from all rows
+    Callable[[VariantRow], bool],  # whether a row has such figures
+    Callable[[VariantRow, Sequence[str]], list[str]],  # its cells under these titles
+]
+TABLES: Mapping[Kind, Table] = {
+    "quality": (
+        lambda _: QUALITY_HEAD,
+        lambda row: row.ppl is not None,
+        lambda row, _: _quality(row),
+    ),
+    "tasks": (_sets, lambda row: bool(row.tasks), _scores),
+    "speed": (_tests, lambda row: bool(row.speed), _speeds),
+}
 
 
 def _files(files: Sequence[SameFile]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
@@ -12,6 +13,7 @@ from llamacpp_pipeline.report.markdown import HUB_ID
 from llamacpp_pipeline.results.conditions import Conditions
 from llamacpp_pipeline.results.document import ResultsDocument
 from llamacpp_pipeline.results.table import VariantRow
+from llamacpp_pipeline.results.task_scores import TaskConditions
 
 FORMATS_OF_OTHERS = frozenset(
     {"transformers", "safetensors", "pytorch", "tf", "jax", "onnx", "gguf", "quantized", "imatrix"}
@@ -52,7 +54,7 @@ def metadata(document: ResultsDocument) -> ModelCardData:
 
 
 def evaluations(document: ResultsDocument) -> list[EvalResult]:
-    """PPL and mean KLD of each of our files, as the model index has them."""
+    """PPL, mean KLD and scores of each of our files, as the model index has them."""
     under = document.conditions
     found = []
     for row in (document.reference, *document.variants):
@@ -60,7 +62,26 @@ def evaluations(document: ResultsDocument) -> list[EvalResult]:
             found.append(_result(under, row, "perplexity", row.ppl.value))
         if row.quality is not None:
             found.append(_result(under, row, "mean KLD", row.quality.mean_kld.value))
-    return found
+    sets = () if document.tasks is None else document.tasks.sets
+    return [*found, *(result for each in sets for result in _scores(document, each))]
+
+
+def _scores(document: ResultsDocument, each: TaskConditions) -> Iterator[EvalResult]:
+    repo, _, commit = (each.datasets[0] if len(each.datasets) == 1 else "").partition("@")
+    for row in (document.reference, *document.variants):
+        for score in row.tasks:
+            if score.set == each.name:
+                yield EvalResult(
+                    task_type=TASK,
+                    task_name=TASK_NAME,
+                    dataset_type=repo if HUB_ID.fullmatch(repo) else _line(each.name),
+                    dataset_name=_line(each.title),
+                    dataset_revision=commit or None,
+                    dataset_args={"n_tasks": each.n_tasks, "seed": each.seed},
+                    metric_type="accuracy",
+                    metric_name=f"accuracy of {_line(row.label)}, percent",
+                    metric_value=score.score.value,
+                )
 
 
 def _result(under: Conditions, row: VariantRow, metric: str, value: float) -> EvalResult:

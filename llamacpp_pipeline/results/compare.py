@@ -13,8 +13,10 @@ from llamacpp_pipeline.results.rivals import KldDifference, documented
 from llamacpp_pipeline.results.table import VariantRow
 from llamacpp_pipeline.stages.paired import kld_difference
 
-Kind = Literal["quality", "speed"]
-KINDS: tuple[Kind, ...] = ("quality", "speed")
+Kind = Literal["quality", "tasks", "speed"]
+KINDS: tuple[Kind, ...] = ("quality", "tasks", "speed")
+TASKS = ("sha256", "template", "template_version", "n_tasks", "n_ctx", "n_parallel", "n_batch",
+         "n_ubatch", "flash_attn", "build_id")  # fmt: skip
 Values = Mapping[str, str]
 QUALITY = ("n_ctx", "n_chunks", "n_batch", "n_ubatch", "flash_attn", "build_id")
 
@@ -45,7 +47,7 @@ class JoinedRuns(Documented):
     """Runs whose figures of a kind were measured alike, and so stand in one table."""
 
     kind: Kind
-    """PPL and KLD, or tokens per second."""
+    """PPL and KLD, task scores, or tokens per second."""
     runs: tuple[str, ...]
     """Their keys."""
     apart_from: str | None = None
@@ -123,6 +125,8 @@ def conditions_of(document: ResultsDocument, kind: Kind) -> Values | None:
     """What figures of a kind depend on; None where none were measured."""
     if kind == "speed":
         return None if document.speed is None else _written(document.speed)
+    if kind == "tasks":
+        return _task_conditions(document)
     if all(row.ppl is None for row in document.rows()):
         return None
     every = _written(document.conditions)
@@ -130,6 +134,18 @@ def conditions_of(document: ResultsDocument, kind: Kind) -> Values | None:
         "corpus": document.conditions.corpus.sha256,
         "reference": document.reference.sha256,
         **{name: every[name] for name in QUALITY},
+    }
+
+
+def _task_conditions(document: ResultsDocument) -> Values | None:
+    """Of every set; `ids` are as good as the file's digest."""
+    if document.tasks is None:
+        return None
+    return {
+        f"{each.name}.{name}": value
+        for each in document.tasks.sets
+        for name, value in _written(each).items()
+        if name in TASKS
     }
 
 

@@ -9,6 +9,7 @@ from pydantic import NonNegativeInt, PositiveInt
 from llamacpp_pipeline.config.task_sets import TaskSet, task_sets
 from llamacpp_pipeline.datasets.task import Form
 from llamacpp_pipeline.plan.datasets import step_of
+from llamacpp_pipeline.plan.step import OutputRef
 from llamacpp_pipeline.plan.tasks import TASKS, score_of
 from llamacpp_pipeline.results.documented import Documented
 from llamacpp_pipeline.results.mixing import mixed, refuse_different
@@ -16,6 +17,8 @@ from llamacpp_pipeline.results.run import RunRecords
 from llamacpp_pipeline.results.statistics import mean_error, wilson
 from llamacpp_pipeline.stages.answer_bits import unpacked
 from llamacpp_pipeline.stages.dataset import DatasetResult, RowNote
+from llamacpp_pipeline.stages.fetch import STAGE as FETCH_STAGE
+from llamacpp_pipeline.stages.fetch import FetchResult
 from llamacpp_pipeline.stages.tasks import Order, TasksParams, TasksResult
 from llamacpp_pipeline.units import Estimate
 
@@ -65,6 +68,8 @@ class TaskConditions(Documented):
     """Its version."""
     sources: tuple[str, ...]
     """sha256 of each published file that the tasks come from."""
+    datasets: tuple[str, ...] = ()
+    """Dataset repositories of the Hub that they come from, each with its commit: repo@commit."""
     sha256: str
     """sha256 of the file of the chosen tasks."""
     n_read: PositiveInt
@@ -186,6 +191,7 @@ def _conditions(run: RunRecords, asked: TaskSet, key: str) -> TaskConditions:
         licence=asked.licence,
         citation=asked.citation,
         n_tasks=made.n_chosen,
+        datasets=_datasets(run, asked.name),
         order=result.order,
         chance=result.chance,
         n_parallel=result.n_parallel,
@@ -193,6 +199,17 @@ def _conditions(run: RunRecords, asked: TaskSet, key: str) -> TaskConditions:
         **made.model_dump(include=FROM_DATASET),
         **params.model_dump(include={"n_ctx", "n_batch", "n_ubatch", "flash_attn"}),
     )
+
+
+def _datasets(run: RunRecords, name: str) -> tuple[str, ...]:
+    sources = run.plan.step(step_of(name)).inputs.values()
+    fetched = [source.step for source in sources if isinstance(source, OutputRef)]
+    results = [
+        run.needed_result(key, FetchResult)
+        for key in fetched
+        if key in run.records and run.records[key].stage == FETCH_STAGE.name
+    ]
+    return tuple(dict.fromkeys(f"{one.repo}@{one.commit}" for one in results))
 
 
 FROM_DATASET = {

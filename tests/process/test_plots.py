@@ -24,12 +24,14 @@ from llamacpp_pipeline.report.plots.table import PlotTable
 from llamacpp_pipeline.results.document import ResultsDocument
 from tests.unit.report.allocated import allocated
 from tests.unit.report.published import quality_document
+from tests.unit.report.scored import scored
 
 needs_matplotlib = pytest.mark.skipif(
     not can_draw(), reason="matplotlib is not installed (the extra `plots`)"
 )
 EVERY = (*(picture.name for picture in PICTURES), "allocation-IQ1_M")
 EACH = pytest.mark.parametrize("name", EVERY)
+CARD = "target-bpw-qwen3.5-9b"
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -44,7 +46,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def document() -> ResultsDocument:
     """The figures of a published card: thirteen files, three of them of others."""
-    return allocated(quality_document("target-bpw-qwen3.5-9b"))
+    return scored(allocated(quality_document(CARD)), CARD)
 
 
 def named(name: str, document: ResultsDocument) -> Picture:
@@ -192,6 +194,7 @@ def test_what_was_not_measured_has_no_picture(document: ResultsDocument, tmp_pat
             "references": (),
             "reference": document.reference.model_copy(update={"speed": ()}),
             "imatrix": None,
+            "tasks": None,
         }
     )
 

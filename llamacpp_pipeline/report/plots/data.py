@@ -70,6 +70,20 @@ def speed_by_size(document: ResultsDocument) -> PlotTable | None:
     return _table(("test", *WHO, "tokens_per_second", "stddev"), rows)
 
 
+def task_average_by_size(document: ResultsDocument) -> PlotTable | None:
+    """Average score of each file over the evaluation sets, percent, and what a guess scores."""
+    sets = () if document.tasks is None else document.tasks.sets
+    if not sets:
+        return None
+    chance = sum(each.chance for each in sets) / len(sets)
+    rows = [
+        (*_who(row), row.task_average.value, row.task_average.stderr, chance)
+        for row in document.rows()
+        if row.task_average is not None
+    ]
+    return _table((*WHO, "task_average", "stderr", "chance"), rows)
+
+
 def activation_profile(document: ResultsDocument) -> PlotTable | None:
     """H_diag of tensors and layers, and how like the layer before a layer's inputs are."""
     facts = document.imatrix

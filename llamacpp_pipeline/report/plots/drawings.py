@@ -105,6 +105,21 @@ def draw_speed(figure: Figure, table: PlotTable, theme: Theme) -> None:
         name_points(axes, _named(at, rows), theme)
 
 
+def draw_tasks(figure: Figure, table: PlotTable, theme: Theme) -> None:
+    """Average score against size, with what answers taken at random would score."""
+    axes = figure.subplots()
+    sizes, unit = scaled(table.numbers("file_bytes"))
+    values, errors = table.numbers("task_average"), table.errors("stderr")
+    chance = table.numbers("chance")[0]
+    axes.axhline(chance, color=theme.faint, lw=1, ls=":", zorder=0, label="by chance")
+    _points(axes, (sizes, values, errors), table, theme)
+    axes.set_xlabel(f"file size ({unit})")
+    axes.set_ylabel("average score (% right)")
+    axes.legend(loc="best")
+    axes.margins(x=0.12, y=0.12)
+    name_points(axes, _named((sizes, values, errors), table), theme)
+
+
 def draw_profile(figure: Figure, table: PlotTable, theme: Theme) -> None:
     """Activations by layer: their energy, and how like the layer before's they are."""
     from matplotlib.ticker import MaxNLocator  # noqa: PLC0415  optional

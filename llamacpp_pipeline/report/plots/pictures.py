@@ -64,6 +64,12 @@ PICTURES = (
         draw=drawings.draw_percentiles,
     ),
     Picture(
+        name="tasks-size",
+        alt="Average task score of each file against its size",
+        table=data.task_average_by_size,
+        draw=drawings.draw_tasks,
+    ),
+    Picture(
         name="speed-size",
         alt="Tokens per second of each file against its size",
         table=data.speed_by_size,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from llamacpp_pipeline.errors import InputError, MixedConditionsError, UsageErro
 from llamacpp_pipeline.results.assemble import results_document
 from llamacpp_pipeline.results.compare import compare_runs
 from llamacpp_pipeline.results.document import ResultsDocument, document_json
+from tests.unit.report.scored import scored_sample
 from tests.unit.results.sample import CREATED, NOBODY, sample_run
 
 Folders = Callable[..., list[str]]
@@ -136,6 +138,21 @@ def test_a_difference_within_the_error_is_none(folders: Folders) -> None:
     text = run(*folders(document(), better("Q4_K_M", 0.0363))).stdout
 
     assert "mean KLD equal within the error: differs by 0.000028 ± " in text
+
+
+def test_scores_of_other_tasks_are_not_joined(folders: Folders) -> None:
+    one, other = scored_sample(), scored_sample()
+    assert other.tasks is not None
+    first, second = other.tasks.sets
+    sets = (first.model_copy(update={"sha256": "e" * 64}), second)
+    other = other.model_copy(update={"tasks": other.tasks.model_copy(update={"sets": sets})})
+
+    text = run(*folders(one, one, other)).stdout
+
+    assert "Task scores, % right: A, B (measured alike)\n" in text
+    assert re.search(r"^A +F16 +4\.9 KiB( +80\.00 ± 6\.41){2} +80\.00 ± 4\.53$", text, re.MULTILINE)
+    assert "Task scores, % right: C\nnot joined with A" in text
+    assert f"  demo-passages.sha256: {'e' * 12}, there " in text
 
 
 def test_strict_fails_after_showing_what_there_is(folders: Folders) -> None:

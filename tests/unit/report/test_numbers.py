@@ -10,13 +10,19 @@ from llamacpp_pipeline.results.document import ResultsDocument, document_json
 from tests.unit.report.allocated import allocated
 from tests.unit.report.numbers import unexplained_numbers
 from tests.unit.report.published import CARDS, quality_document
+from tests.unit.report.scored import scored_sample
 from tests.unit.results.sample import NOBODY, sample_run
 
 SAMPLE = results_document(sample_run(), redactor=NOBODY)
-DOCUMENTS = [SAMPLE, allocated(SAMPLE), *(quality_document(card) for card in CARDS)]
+DOCUMENTS = [
+    SAMPLE,
+    allocated(SAMPLE),
+    scored_sample(),
+    *(quality_document(card) for card in CARDS),
+]
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=["sample", "allocated", *CARDS])
+@pytest.mark.parametrize("document", DOCUMENTS, ids=["sample", "allocated", "scored", *CARDS])
 def test_every_number_on_the_card_is_in_the_results(document: ResultsDocument) -> None:
     assert unexplained_numbers(render_card(document), document_json(document)) == []
 
