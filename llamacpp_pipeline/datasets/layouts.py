@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from llamacpp_pipeline.datasets.rows import Row
@@ -147,18 +148,36 @@ def _truthfulqa(row: Row) -> Question:
         raise MalformedRowError("`mc1_targets` is no mapping of answers to labels")
     if labels.count(1) != 1 or len(labels) != len(answers):
         raise MalformedRowError(f"{labels.count(1)} right answers, where one is wanted")
-    return Question(id=None, question=_text(row, "question"), answers=answers, gold=labels.index(1))
+    return _mixed(
+        Question(id=None, question=_text(row, "question"), answers=answers, gold=labels.index(1))
+    )
 
 
 def _gpqa(row: Row) -> Question:
     wrong = (_text(row, f"Incorrect Answer {number}").strip() for number in (1, 2, 3))
-    return Question(
-        id=_id(row, "Record ID"),
-        question=_text(row, "Question").strip(),
-        answers=(_text(row, "Correct Answer").strip(), *wrong),
-        gold=0,
-        subject=str(row.get("Subdomain") or ""),
+    return _mixed(
+        Question(
+            id=_id(row, "Record ID"),
+            question=_text(row, "Question").strip(),
+            answers=(_text(row, "Correct Answer").strip(), *wrong),
+            gold=0,
+            subject=str(row.get("Subdomain") or ""),
+        )
     )
+
+
+def _mixed(asked: Question) -> Question:
+    """The answers in an order by hash, where as published the right one is always the first.
+
+    The tool takes the first of equal answers, and of answers that are no numbers.
+    """
+    right = asked.answers[asked.gold]
+    answers = tuple(sorted(asked.answers, key=lambda text: _hash(f"{asked.question}\0{text}")))
+    return replace(asked, answers=answers, gold=answers.index(right))
+
+
+def _hash(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
 
 
 LAYOUTS: Mapping[Layout, Callable[[Row], Question]] = {

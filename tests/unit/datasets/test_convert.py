@@ -149,8 +149,8 @@ GPQA = {
             Question(
                 id="rec1",
                 question="Why?",
-                answers=("So.", "No 1.", "No 2.", "No 3."),
-                gold=0,
+                answers=("No 3.", "So.", "No 2.", "No 1."),  # by hash, not as published
+                gold=1,
                 subject="Optics",
             ),
             id="gpqa",
@@ -159,6 +159,19 @@ GPQA = {
 )
 def test_a_row_of_each_layout(layout: Layout, row: dict[str, Any], question: Question) -> None:
     assert question_of(row, layout) == question
+
+
+@pytest.mark.parametrize("layout", ["truthfulqa-mc1", "gpqa"])
+def test_what_is_published_with_the_right_answer_first_is_mixed(layout: Layout) -> None:
+    places = set()
+    for at in range(40):
+        targets = {f"right {at}": 1, "wrong": 0, "worse": 0, "worst": 0}
+        row = {**GPQA, "Question": f"q{at}", "question": f"q{at}", "mc1_targets": targets}
+        found = question_of({**row, "Correct Answer": f"right {at}"}, layout)
+        assert found.answers[found.gold] == f"right {at}"
+        assert len(set(found.answers)) == 4
+        places.add(found.gold)
+    assert places == {0, 1, 2, 3}
 
 
 @pytest.mark.parametrize(
