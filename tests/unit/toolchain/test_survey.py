@@ -15,8 +15,8 @@ def test_pyarrow_is_optional_and_doctor_says_what_installs_it(
     def absent(name: str) -> str:
         raise metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(survey.metadata, "version", absent)
+    monkeypatch.setattr(metadata, "version", absent)
     found = survey._pyarrow()
     assert (found.state, found.fix) == ("optional", "pip install 'llamacpp-pipeline[parquet]'")
-    monkeypatch.setattr(survey.metadata, "version", lambda _: "26.0")
+    monkeypatch.setattr(metadata, "version", lambda _: "26.0")
     assert survey._pyarrow().state == "ok"
