@@ -18,7 +18,7 @@ from llamacpp_pipeline.cli.plan_view import PlanView
 from llamacpp_pipeline.cli.toolchain import StderrTalk
 from llamacpp_pipeline.config.load import LoadedConfig, load
 from llamacpp_pipeline.engine.choice import Choice
-from llamacpp_pipeline.engine.devices import devices_of
+from llamacpp_pipeline.engine.devices import Devices, devices_of
 from llamacpp_pipeline.engine.events import Reporters
 from llamacpp_pipeline.engine.execute import RunReport, execute
 from llamacpp_pipeline.engine.journal import journal_in
@@ -97,6 +97,7 @@ def plan(form: str, *, explain: bool, **asked: Any) -> None:  # noqa: ANN401  cl
     """Show what `run` would do: what is there already, and what the rest will take."""
     job = Job(**asked)
     loaded = job.loaded()
+    devices_in(loaded)  # refused now rather than when it runs
     with LocalRunner() as runner:
         toolchain = described(loaded, runner)
     prepared = prepare(loaded, store=open_store(job.store), tools=toolchain)
@@ -126,9 +127,7 @@ def run(form: str, only: tuple[str, ...], rerun: tuple[str, ...], **asked: Any) 
     stop = threading.Event()
     with LocalRunner(stop=stop) as runner:
         toolchain = described(loaded, runner)
-        devices = devices_of(
-            loaded.config.placement, backend=loaded.config.toolchain.backend, environ=os.environ
-        )
+        devices = devices_in(loaded)
         prepared = prepare(loaded, store=open_store(job.store), tools=toolchain)
         predicted = refused_early(prepared)
         built(toolchain, runner=runner, talk=StderrTalk())
@@ -153,6 +152,17 @@ def run(form: str, only: tuple[str, ...], rerun: tuple[str, ...], **asked: Any) 
                 predicted=predicted,
             )
             return ended(prepared, report, toolchain=toolchain, out=out, form=form)
+
+
+def devices_in(loaded: LoadedConfig) -> Devices:
+    """The devices that the configuration names.
+
+    Raises:
+        ConfigError: where there are fewer.
+
+    """
+    config = loaded.config
+    return devices_of(config.placement, backend=config.toolchain.backend, environ=os.environ)
 
 
 def described(loaded: LoadedConfig, runner: LocalRunner) -> Toolchain:

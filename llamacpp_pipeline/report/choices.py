@@ -42,7 +42,15 @@ def kept_line(selection: Selection) -> str:
     others = [one for one in selection.candidates if one.name != selection.kept]
     against = ", ".join(f"{one.name} {standing(one)}" for one in others)
     kept = f"kept {selection.kept} of {len(selection.candidates)} candidates"
-    return f"{selection.label}: {kept}, {BY[selection.reason]}; {against}"
+    return f"{selection.label}: {kept}, {reason_text(selection)}; {against}"
+
+
+def reason_text(selection: Selection) -> str:
+    """What told the kept one from the others, or in what they tie."""
+    scored = all(one.task_average is not None for one in selection.candidates)
+    if selection.reason == "tie" and scored:
+        return f"a tie in mean KLD, {RHO_PPL} and tasks: it has the lowest mean KLD"
+    return BY[selection.reason]
 
 
 def standing(one: CandidateFigures) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from llamacpp_pipeline.plan.step import OutputRef, Plan, Step
 from llamacpp_pipeline.report.card import render_card
-from llamacpp_pipeline.report.choices import choice_lines
+from llamacpp_pipeline.report.choices import choice_lines, kept_line
 from llamacpp_pipeline.report.terminal import render_text
 from llamacpp_pipeline.results.assemble import results_document
 from llamacpp_pipeline.results.document import ResultsDocument
@@ -20,6 +20,7 @@ from llamacpp_pipeline.stages import select
 from llamacpp_pipeline.stages.base import Frozen
 from llamacpp_pipeline.stages.kld import KldResult
 from llamacpp_pipeline.stages.selection import Candidate, decide
+from llamacpp_pipeline.units import Estimate
 from tests.unit.results.sample import (
     CREATED,
     NOBODY,
@@ -181,3 +182,15 @@ def test_a_card_without_choices_says_nothing_of_them() -> None:
     card = render_card(document)
 
     assert "candidates" not in card
+
+
+def test_a_tie_in_tasks_too_is_said_to_be_one() -> None:
+    document = document_of(chosen_run({"base": 0.8, "Q4_K_M": 0.8}))
+    (selection,) = document.selections
+    scored = tuple(
+        one.model_copy(update={"task_average": Estimate(value=50.0, stderr=1.0)})
+        for one in selection.candidates
+    )
+    told = selection.model_copy(update={"candidates": scored})
+
+    assert "a tie in mean KLD, \N{GREEK SMALL LETTER RHO}PPL and tasks: it" in kept_line(told)
