@@ -136,6 +136,9 @@ def candidate_clashes(config: PipelineConfig) -> Iterator[Clash]:
                 message = f"a second candidate named {candidate.label}: give it another `name`"
                 yield Clash(path=path, message=message)
             seen.add(candidate.label.casefold())
+            if candidate.sensitivity == "measured" and config.sensitivity is None:
+                message = "nothing measures them: add a section `sensitivity` with a `corpus`"
+                yield Clash(path=(*path, "sensitivity"), message=message)
             matrix, wrong = candidate.imatrix, unmakeable(config, variant, candidate)
             if wrong is not None:
                 yield Clash(path=path, message=wrong)

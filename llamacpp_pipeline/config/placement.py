@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator
 
 from llamacpp_pipeline.config.clash import Clash
 from llamacpp_pipeline.stages.base import Placement
@@ -13,15 +14,31 @@ from llamacpp_pipeline.stages.base import Placement
 if TYPE_CHECKING:
     from llamacpp_pipeline.config.schema import PipelineConfig
 
-CpuSlot = Annotated[str, StringConstraints(pattern=r"^cpu\d+$")]
-GpuIndex = Annotated[int, Field(ge=0)]
+CPU_SLOT = re.compile(r"cpu\d+")
 WITH_DEVICES = ("cuda", "hip", "vulkan")  # backends whose devices a child can be confined to
+
+
+def device(value: int | str) -> int | str:
+    """A GPU's number, or the name of a CPU slot.
+
+    Raises:
+        ValueError: for anything else.
+
+    """
+    known = CPU_SLOT.fullmatch(value) if isinstance(value, str) else value >= 0
+    if not known:
+        message = f"{value} is no device: GPUs are called 0, 1, shares of the CPU cpu0, cpu1"
+        raise ValueError(message)
+    return value
+
+
+DeviceName = Annotated[int | str, AfterValidator(device)]
 
 
 class PlacementConfig(Placement):
     """The stages' own placement, and which devices measure independently of each other."""
 
-    devices: tuple[GpuIndex | CpuSlot, ...] = ()
+    devices: tuple[DeviceName, ...] = ()
 
     @property
     def of_stages(self) -> Placement:

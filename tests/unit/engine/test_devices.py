@@ -69,8 +69,8 @@ def test_more_slots_than_threads_are_refused() -> None:
         ([0, 1], "cpu", "the cpu backend has no GPUs to tell apart; CPU slots are called cpu0"),
         ([0, 1], "metal", "the metal backend has no GPUs to tell apart"),
         (["cpu0"], "cuda", "CPU slots are for the cpu backend; GPUs of cuda are called 0, 1"),
-        (["gpu0"], "cuda", "gpu0"),
-        ([-1], "cuda", "greater than or equal to 0"),
+        (["gpu0"], "cuda", "gpu0 is no device: GPUs are called 0, 1, shares of the CPU cpu0"),
+        ([-1], "cuda", "-1 is no device"),
     ],
 )
 def test_devices_that_cannot_be_are_refused(

@@ -94,6 +94,8 @@ def test_without_candidates_nothing_changes() -> None:
         ([{"name": "code", "imatrix": "code"}], "code is none of several `calibration.texts`"),
         (["IQ2_XXS"], "IQ2_XXS needs an importance matrix and there is none"),
         (["Q4_K_N"], "Q4_K_N"),
+        ([{"name": "a", "sensitivity": "measured"}], "nothing measures them"),
+        ([{"name": "a", "type_set": "fast"}], "does not go with its variant"),
     ],
 )
 def test_what_cannot_be_a_candidate_is_refused(candidates: list[object], message: str) -> None:
