@@ -15,6 +15,7 @@ from llamacpp_pipeline.stages.base import Lane
 from llamacpp_pipeline.stages.imatrix import ImatrixParams
 from llamacpp_pipeline.stages.logits_file import predicted_logits_bytes
 from llamacpp_pipeline.stages.perplexity import PerplexityParams
+from llamacpp_pipeline.stages.tasks import TasksParams
 from llamacpp_pipeline.units import size_text
 
 LOGIT_BYTES = 4  # llama.cpp keeps a float per token of the vocabulary and position of a batch
@@ -166,10 +167,13 @@ def memory_bytes(step: Step, known: Known) -> int | None:
     if step.stage.name == "bench":
         return None if weights is None else weights + TOOL_BYTES
     params, vocabulary = step.params, known.hints.vocab_size
-    if not isinstance(params, (PerplexityParams, ImatrixParams)):
+    if not isinstance(params, (PerplexityParams, ImatrixParams, TasksParams)):
         return None
     if weights is None or vocabulary is None:
         return None
+    if isinstance(params, TasksParams):  # all positions' logits are kept, and a batch's beside them
+        context = params.n_ctx * params.n_parallel
+        return weights + (context + min(params.n_batch, context)) * vocabulary * LOGIT_BYTES
     positions = max(params.n_batch, params.n_ctx) + params.n_ubatch
     return weights + positions * vocabulary * LOGIT_BYTES + TOOL_BYTES
 

@@ -8,11 +8,12 @@ from dataclasses import replace
 import pytest
 from pydantic import ValidationError
 
+from llamacpp_pipeline.plan.budget import budget
 from llamacpp_pipeline.plan.fingerprint import fingerprints
 from llamacpp_pipeline.plan.sources import Source
 from llamacpp_pipeline.plan.step import OutputRef, Plan
 from llamacpp_pipeline.stages.tasks import TasksParams
-from tests.unit.plan.world import HERE, config, identity, leaf, plan
+from tests.unit.plan.world import HERE, QWEN_9B, config, identity, leaf, plan
 
 SETS = {"demo-passages": "hellaswag", "demo-names": "winogrande"}
 FILES: Mapping[str, Source] = {name: leaf(f"{name}.jsonl") for name in SETS}
@@ -89,6 +90,16 @@ def test_what_can_change_a_score_is_part_of_its_identity(
 
     assert (before[key] != after[key]) is changed
     assert before["kld/Q8_0"] == after["kld/Q8_0"]
+
+
+def test_the_memory_of_the_context_is_predicted() -> None:
+    sources = replace(SOURCES, hints=QWEN_9B)
+    made = plan(sources, tasks={"sets": list(SETS)})
+
+    step = next(s for s in budget(made, sources).steps if s.key == "tasks/reference/demo-names")
+    model = next(s for s in budget(made, sources).steps if s.key == "convert").output_bytes
+    assert model is not None
+    assert step.memory_bytes == model + (4 * 768 + 2048) * 248_320 * 4
 
 
 def test_without_sets_nothing_is_scored() -> None:
