@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -55,19 +54,18 @@ class Place:
         (found,) = (self.folder / "store" / "shared").glob("*/target.state")
         return found
 
-    def record(self, label: str) -> Any:  # noqa: ANN401  JSON
-        steps = json.loads((self.folder / "out" / "manifest.json").read_text())["steps"]
-        return next(step for step in steps if step["key"] == f"quantize/{label}")
-
     def row(self, label: str) -> Any:  # noqa: ANN401  JSON
         rows = json.loads((self.folder / "out" / "results.json").read_text())["variants"]
         return next(row for row in rows if row["label"] == label)
 
-    def made(self, label: str) -> Path:
-        """The folder of the step that made a variant."""
-        (found,) = (self.folder / "store" / "objects").glob(
-            f"*/{self.record(label)['fingerprint']}"
-        )
+    def step(self, key: str) -> Any:  # noqa: ANN401  JSON
+        steps = json.loads((self.folder / "out" / "manifest.json").read_text())["steps"]
+        return next(step for step in steps if step["key"] == key)
+
+    def entry(self, key: str) -> Path:
+        """The folder of a step in the store."""
+        objects = self.folder / "store" / "objects"
+        (found,) = objects.glob(f"*/{self.step(key)['fingerprint']}")
         return found
 
 
@@ -126,18 +124,11 @@ def test_a_later_target_measures_next_to_nothing(done: Place) -> None:
 def test_the_same_command_by_hand_makes_the_same_file(
     done: Place, toolchain: Toolchain, tmp_path: Path
 ) -> None:
-    folder, command = done.made("Q4_K"), done.record("Q4_K")["command"]
-    for name, file in {
-        "model": next((done.folder / "store" / "objects").rglob("*/model.gguf")),
-        "imatrix": done.folder / "out" / "small-imatrix.gguf",
-    }.items():
+    folder, command = done.entry("quantize/Q4_K"), done.step("quantize/Q4_K")["command"]
+    made = {"model": done.entry("convert"), "imatrix": done.entry("imatrix")}
+    for name, entry in made.items():
         (tmp_path / "in" / name).mkdir(parents=True)
-        (tmp_path / "in" / name / f"{name}.gguf").symlink_to(file)
-    reference = json.loads((done.folder / "out" / "manifest.json").read_text())["steps"]
-    convert = next(step["fingerprint"] for step in reference if step["key"] == "convert")
-    (model,) = (done.folder / "store" / "objects").glob(f"*/{convert}/model.gguf")
-    (tmp_path / "in" / "model" / "model.gguf").unlink()
-    (tmp_path / "in" / "model" / "model.gguf").symlink_to(model)
+        (tmp_path / "in" / name / f"{name}.gguf").symlink_to(entry / f"{name}.gguf")
     (tmp_path / "shared").mkdir()
 
     subprocess.run(
@@ -204,4 +195,4 @@ def test_a_size_that_cannot_be_reached_says_what_can(done: Place, tmp_path: Path
     assert ran.returncode == 2, ran.stderr
     assert "cannot be reached: with these candidate types" in ran.stderr
     assert "ask for a size within that range" in ran.stderr
-    assert os.listdir(place.folder / "store" / "staging") == []
+    assert list((place.folder / "store" / "staging").iterdir()) == []
