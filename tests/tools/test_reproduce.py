@@ -158,14 +158,14 @@ def test_an_imatrix_of_another_machine_is_within_its_error_and_the_rest_is_made_
         told = told.replace(digest(ours / name), digest(other))
     (forged / "manifest.json").write_text(told)
 
-    status, document, said = reproduced(forged / "manifest.json", place / "gpu")
+    status, document, said = reproduced(forged / "manifest.json", place / "theirs")
 
     assert verdicts(document) == {GGUF: "identical", IMATRIX: "within error"}
     assert f"{IMATRIX}: differs by 9.99e-04; the rest is made from it" in said
     assert status == 0
 
     (forged / IMATRIX).unlink()
-    status, document, said = reproduced(forged / "manifest.json", place / "gpu")
+    status, document, said = reproduced(forged / "manifest.json", place / "theirs")
 
     assert verdicts(document) == {GGUF: "differs", IMATRIX: "differs"}
     assert f"{IMATRIX} is not beside the manifest" in said
@@ -183,6 +183,51 @@ def nudged(imatrix: Imatrix) -> Imatrix:
         chunk_count=imatrix.chunk_count,
         chunk_size=imatrix.chunk_size,
     )
+
+
+def test_another_publishers_file_has_the_figures_that_it_would_have_as_ours(
+    published: Path, place: Path
+) -> None:
+    theirs = place / "their-Q4_K_M.gguf"
+    shutil.copyfile(published / GGUF, theirs)
+    reference = f"references: [{{name: theirs, path: {theirs}}}]\n"
+
+    out = run(place / "compared", CONFIG.replace("[Q4_K_M]", "[Q8_0]") + reference)
+
+    (row,) = json.loads((out / "results.json").read_text())["references"]
+    (ours,) = json.loads((published / "results.json").read_text())["variants"]
+    assert row["quality"] == ours["quality"]
+    assert row["size"] == ours["size"]
+    assert row["origin"]["quantized_by"] == "Me = myself"
+    assert row["sha256"] == digest(theirs)
+    assert sorted(p.name for p in out.glob("*.gguf")) == [
+        *("small-Q8_0.gguf", "small-imatrix.gguf"),
+    ]
+    assert "their" not in "".join(file.name for file in read_manifest(out).files)
+
+
+def test_a_file_of_another_model_is_refused_and_ours_are_measured(
+    published: Path, place: Path
+) -> None:
+    folder = place / "refused"
+    folder.mkdir()
+    theirs = folder / "their.gguf"
+    renamed = (published / GGUF).read_bytes().replace(b"blk.3.ssm_out", b"blk.9.ssm_out")
+    theirs.write_bytes(renamed)
+    text = CONFIG.replace("[Q4_K_M]", "[Q8_0]") + "references: [{name: theirs, path: their.gguf}]\n"
+    (folder / "small.yaml").write_text(text)
+
+    ran = program(
+        *("run", "--config", folder / "small.yaml", "--store", place / "store"),
+        *("--out", folder / "out", "--set", "placement.n_threads=1"),
+    )
+
+    assert ran.returncode == 1
+    assert "their.gguf is of another model: " in ran.stderr
+    results = json.loads((folder / "out" / "results.json").read_text())
+    assert results["references"] == []
+    assert results["variants"][0]["quality"]
+    assert "kld/theirs" in results["incomplete"]
 
 
 def release_of(published: Path, folder: Path) -> Release:
