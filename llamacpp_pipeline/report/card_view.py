@@ -31,6 +31,7 @@ from llamacpp_pipeline.report.figures import RHO_PPL, digest, estimate
 from llamacpp_pipeline.report.markdown import Markdown
 from llamacpp_pipeline.report.plots.pictures import ALLOCATION
 from llamacpp_pipeline.report.provenance import provenance_table
+from llamacpp_pipeline.report.sensitivities import sensitive_table, source_text
 from llamacpp_pipeline.report.task_tables import (
     average_table,
     cut_text,
@@ -88,6 +89,7 @@ def notes(document: ResultsDocument) -> Markdown:
 
 
 VALUES: Mapping[str, Callable[[ResultsDocument], object]] = {
+    "alpha_sources": source_text,
     "activations": lambda d: EMPTY if d.imatrix is None else layer_table(d.imatrix),
     "choices": choice_lines,
     "choose": choose_table,
@@ -110,6 +112,7 @@ VALUES: Mapping[str, Callable[[ResultsDocument], object]] = {
     "repeated": lambda d: d.speed is not None and d.speed.repetitions > 1,
     "rho_ppl": lambda _: RHO_PPL,
     "speed": speed_table,
+    "sensitive": sensitive_table,
     "start": start_commands,
     "tail": tail_table,
     "targets": target_table,

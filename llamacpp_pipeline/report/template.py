@@ -101,6 +101,7 @@ def _environment(own: str | None) -> ImmutableSandboxedEnvironment:
         autoescape=False,  # Markdown, not HTML: `finalized` escapes every value
         undefined=StrictUndefined,
         finalize=finalized,
+        keep_trailing_newline=True,
         trim_blocks=True,
         lstrip_blocks=True,
     )

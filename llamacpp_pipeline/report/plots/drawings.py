@@ -38,7 +38,7 @@ def draw_kld_by_size(figure: Figure, table: PlotTable, theme: Theme) -> None:
     axes.set_ylabel("mean KLD (nats)")
     axes.legend(loc="best")
     axes.margins(x=0.12, y=0.12)
-    _log(axes)
+    log_axis(axes)
     name_points(axes, _named((sizes, values, errors), table), theme)
 
 
@@ -75,7 +75,7 @@ def draw_percentiles(figure: Figure, table: PlotTable, theme: Theme) -> None:
         shares = [_share(float(text)) for text in rows.texts("percent_of_tokens")]
         axes.plot(shares, rows.numbers("kld"), color=colour, marker=MARKERS[at % len(MARKERS)],
                   ms=4.5, label=shortened(label))  # fmt: skip
-    _log(axes)
+    log_axis(axes)
     axes.xaxis.set_major_locator(FixedLocator([_share(percent) for percent in percents]))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xticklabels(["max" if p == 100 else f"{p:g}" for p in percents], rotation=45)
@@ -111,10 +111,12 @@ def draw_tasks(figure: Figure, table: PlotTable, theme: Theme) -> None:
     sizes, unit = scaled(table.numbers("file_bytes"))
     values, errors = table.numbers("task_average"), table.errors("stderr")
     chance = table.numbers("chance")[0]
-    axes.axhline(chance, color=theme.faint, lw=1, ls=":", zorder=0, label="by chance")
+    near = min(values) - chance <= max(values) - min(values)
+    if near:  # a line far below would press the files together
+        axes.axhline(chance, color=theme.faint, lw=1, ls=":", zorder=0, label="by chance")
     _points(axes, (sizes, values, errors), table, theme)
     axes.set_xlabel(f"file size ({unit})")
-    axes.set_ylabel("average score (% right)")
+    axes.set_ylabel(f"average score (% right{'' if near else f'; by chance {chance:.4g}'})")
     axes.legend(loc="best")
     axes.margins(x=0.12, y=0.12)
     name_points(axes, _named((sizes, values, errors), table), theme)
@@ -134,7 +136,7 @@ def draw_profile(figure: Figure, table: PlotTable, theme: Theme) -> None:
         known = [(layer, energy) for layer, energy in energies if energy > 0]
         if known:
             upper.plot(*zip(*known, strict=True), **look)
-    _log(upper)
+    log_axis(upper)
     upper.set_ylabel("H_diag = mean(x²)")
     upper.legend()
     alike = [
@@ -185,7 +187,7 @@ def _error_bars(errors: list[float]) -> list[float] | None:
     return errors if any(errors) else None
 
 
-def _log(axes: Axes) -> None:
+def log_axis(axes: Axes) -> None:
     """A logarithmic axis with its numbers written out: more of them where it is short."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter  # noqa: PLC0415
 

@@ -77,6 +77,12 @@ PICTURES = (
         height=lambda table: 1.2 + 2.6 * len(set(table.texts("test"))),
     ),
     Picture(
+        name="sensitivity",
+        alt="Sensitivity of each tensor to quantization, by layer and role",
+        table=data.sensitivity_profile,
+        draw=heat.draw_sensitivity,
+    ),
+    Picture(
         name="activations",
         alt="Energy of the activations, and their similarity to the layer before, by layer",
         table=data.activation_profile,

@@ -38,5 +38,5 @@ def _tensor(role: str, layer: int | None, kind: str) -> AllocatedTensor:
     name = f"{role}.weight" if layer is None else f"blk.{layer}.{role}.weight"
     return AllocatedTensor(
         name=name, layer=layer, role=role, status="chosen", type=kind, bpw=BITS[kind],
-        elements=1_000_000, alpha=0.5, error=0.0001,
+        elements=1_000_000, alpha=0.01 * (1 + len(name)) * (1 + (layer or 0) % 5), error=0.0001,
     )  # fmt: skip

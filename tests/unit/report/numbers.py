@@ -39,7 +39,7 @@ def unexplained_numbers(card: str, results: str) -> list[str]:
 
 def _lines(card: str) -> Iterator[str]:
     """Its lines; each cell of a table by itself, and escapes taken away."""
-    for line in card.splitlines():
+    for line in card.replace(' width="800"', "").splitlines():  # of a picture
         plain = re.sub(r"\\([^\w\s])", r"\1", line)
         yield from plain.split("|") if plain.startswith("|") else [plain]
 

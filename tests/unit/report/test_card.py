@@ -85,6 +85,7 @@ def test_no_card_prints_what_is_not_there(make: Any) -> None:  # noqa: ANN401 - 
 
     assert NOWHERE.findall(body) == []
     assert "\n\n\n" not in card
+    assert re.search(r"[^\n]\n#+ ", body) is None  # a blank line before each heading
     assert card.endswith("\n")
     assert not card.endswith("\n\n")
     assert [line for line in card.splitlines() if line != line.rstrip()] == []
