@@ -219,8 +219,14 @@ def refuse_always_first(found: Sequence[bool], index: Sequence[IndexEntry]) -> N
 
     """
     first = [entry.gold == 0 for entry in index]
-    if len(first) >= TELLING and any(first) and not all(first) and list(found) == first:
+    if len(first) < TELLING or list(found) != first:
+        return
+    if any(first) and not all(first):
         raise not_numbers()
+    raise InputError(
+        "the model took the first answer of every task, as one does whose scores are NaN",
+        hint="if its PPL is a number, mix the order of the set's answers and measure again",
+    )
 
 
 def complete(params: TasksParams, result: TasksResult, paths: Paths) -> TasksResult:

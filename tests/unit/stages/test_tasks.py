@@ -306,6 +306,20 @@ def test_a_model_whose_scores_are_not_numbers_has_none(
         parse(recorded(TOOL, case), written(tmp_path, form, golds))
 
 
+@pytest.mark.parametrize("gold", ["0", "1"])
+def test_a_set_whose_right_answers_stand_in_one_place_cannot_hide_nan(
+    tmp_path: Path, gold: str
+) -> None:
+    right = 120 if gold == "0" else 0
+    shares = "".join(f"{n}\t{100 * min(n, right) / n:.8f}\n" for n in range(1, 121))
+    log = f"multiple_choice_score: there are 120 tasks\n{shares}"
+    log += f"Final result: {100 * right / 120:.4f} +/- 0.0000\n"
+
+    with pytest.raises(InputError, match="first answer of every task") as caught:
+        parse(log, written(tmp_path, "multiple-choice", gold * 120))
+    assert "mix the order" in (caught.value.hint or "")
+
+
 @pytest.mark.parametrize(
     ("form", "old", "new", "message"),
     [
