@@ -212,7 +212,8 @@ def test_a_file_of_another_model_is_refused_and_ours_are_measured(
     folder = place / "refused"
     folder.mkdir()
     theirs = folder / "their.gguf"
-    renamed = (published / GGUF).read_bytes().replace(b"blk.3.ssm_out", b"blk.9.ssm_out")
+    renamed = (published / GGUF).read_bytes().replace(b"blk.0.ssm_out", b"blk.9.ssm_out")
+    assert b"blk.9.ssm_out" in renamed
     theirs.write_bytes(renamed)
     text = CONFIG.replace("[Q4_K_M]", "[Q8_0]") + "references: [{name: theirs, path: their.gguf}]\n"
     (folder / "small.yaml").write_text(text)
