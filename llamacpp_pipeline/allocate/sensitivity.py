@@ -1,18 +1,21 @@
 """How much the model's output diverges per unit of a tensor's error, from a few measurements.
 
 Divergence D (nats, mean over positions) of a model in which one tensor alone has a type of
-relative error rho is taken to be alpha * rho: to second order both are quadratic in the error of
-the weights. Between two measured types the curve goes through both, straight in the logarithms.
+relative error rho is taken to be alpha * (rho + noise): to second order both are quadratic in the
+error of the weights, and the noise is that of the inputs, where those are rounded too. Between two
+measured types the curve goes through both, straight in the logarithms.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from llamacpp_pipeline.units import Estimate
 
+# Relative error of a product whose inputs the CPU rounds to 8 bits; docs/allocation.md
+ACTIVATION_NOISE = 3e-5
 SCATTER = 0.2  # of D / (alpha * rho) over the types of a tensor, relative; docs/allocation.md
 SIGNIFICANT = 2.0  # standard errors above zero, for a point to bend the curve
 SLOPES = (0.5, 2.0)  # of the curve in logarithms; what is steeper or flatter is noise
@@ -33,20 +36,21 @@ class Sensitivity:
     """A tensor's, with the points that it comes from in the order of their rho."""
 
     alpha: Estimate
-    points: tuple[Point, ...]
+    points: tuple[Point, ...]  # rho with the noise
+    noise: float
 
     def divergence(self, rho: float) -> float:
-        """What a type of this relative error would cost, nats."""
-        trusted = [p for p in self.points if is_significant(p)]
+        """What a type of this relative error would cost, nats; nothing, where there is none."""
         if rho <= 0:
             return 0.0
+        error, trusted = rho + self.noise, [p for p in self.points if is_significant(p)]
         if not trusted:
-            return self.alpha.value * rho
-        if rho <= trusted[0].rho or rho >= trusted[-1].rho:
-            end = trusted[0] if rho <= trusted[0].rho else trusted[-1]
-            return end.divergence * rho / end.rho
-        after = next(at for at, point in enumerate(trusted) if point.rho >= rho)
-        return between(trusted[after - 1], trusted[after], rho)
+            return self.alpha.value * error
+        if error <= trusted[0].rho or error >= trusted[-1].rho:
+            end = trusted[0] if error <= trusted[0].rho else trusted[-1]
+            return end.divergence * error / end.rho
+        after = next(at for at, point in enumerate(trusted) if point.rho >= error)
+        return between(trusted[after - 1], trusted[after], error)
 
 
 def is_significant(point: Point) -> bool:
@@ -66,7 +70,7 @@ def between(low: Point, high: Point, rho: float) -> float:
     return float(low.divergence * (rho / low.rho) ** slope)
 
 
-def sensitivity(points: Sequence[Point]) -> Sensitivity:
+def sensitivity(points: Sequence[Point], *, noise: float = 0.0) -> Sensitivity:
     """Alpha by weighted least squares through zero, and the points.
 
     A point's error is its own and, added in squares, the scatter of types about the line.
@@ -78,12 +82,13 @@ def sensitivity(points: Sequence[Point]) -> Sensitivity:
     if not points or any(point.rho <= 0 for point in points):
         message = "a sensitivity needs points, each with a positive relative error"
         raise ValueError(message)
-    ordered = tuple(sorted(points, key=lambda point: point.rho))
+    shifted = (replace(point, rho=point.rho + noise) for point in points)
+    ordered = tuple(sorted(shifted, key=lambda point: point.rho))
     weights = [1 / variance(point) for point in ordered]
     square = sum(w * p.rho**2 for w, p in zip(weights, ordered, strict=True))
     product = sum(w * p.rho * p.divergence for w, p in zip(weights, ordered, strict=True))
     alpha = Estimate(value=max(product / square, 0.0), stderr=1 / math.sqrt(square))
-    return Sensitivity(alpha=alpha, points=ordered)
+    return Sensitivity(alpha=alpha, points=ordered, noise=noise)
 
 
 def variance(point: Point) -> float:

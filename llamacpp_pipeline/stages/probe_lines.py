@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, FiniteFloat, NonNegativeFloat, PositiveInt
 from pydantic import ValidationError as WrongFormError
@@ -20,6 +21,7 @@ class Measurement(BaseModel):
 
     key: str
     id: str
+    hold: Literal["native", "dequantized"]
     tensors: dict[str, str]  # name -> tensor type
     relative_error: dict[str, NonNegativeFloat]  # of the weights, weighed with the imatrix
     n_ctx: PositiveInt

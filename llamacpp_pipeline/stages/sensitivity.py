@@ -16,6 +16,7 @@ import click
 from pydantic import Field, FiniteFloat, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from llamacpp_pipeline.allocate.sensitivity import (
+    ACTIVATION_NOISE,
     Point,
     Sensitivity,
     paired,
@@ -53,13 +54,14 @@ class TensorSensitivity(Frozen):
     layer: NonNegativeInt | None
     role: str
     elements: PositiveInt
-    alpha: Estimate  # nats per unit of rho
+    alpha: Estimate  # nats per unit of rho, that of rounded inputs included
     prior: NonNegativeFloat | None  # what llama-quantize would have taken for alpha
     measured: tuple[MeasuredType, ...]
 
 
 class SensitivityResult(Frozen):
     n_measurements: PositiveInt
+    noise: NonNegativeFloat  # relative error of rounded inputs that rho is taken to have besides
     floor: FiniteFloat  # nats
     seconds: NonNegativeFloat  # that the measurements took
     tensors: Annotated[tuple[TensorSensitivity, ...], Field(min_length=1)]
@@ -102,12 +104,14 @@ def computed(found: Sequence[Measurement], curves: Curves) -> SensitivityResult:
     for measurement in rest:
         for name, measured in shares(measurement, floor, curves).items():
             points.setdefault(name, {})[measured.type] = measured
-    tensors = tuple(tensor_of(curves.by_name[name], at) for name, at in points.items())
+    noise = ACTIVATION_NOISE if floor.hold == "native" else 0.0
+    tensors = tuple(tensor_of(curves.by_name[name], at, noise) for name, at in points.items())
     if not tensors:
         raise InputError("no measurement is of a tensor and type whose error is known")
     known = [(t.alpha.value, t.prior) for t in tensors if t.prior is not None]
     return SensitivityResult(
         n_measurements=len(found),
+        noise=noise,
         floor=floor.kld,
         seconds=sum(measurement.seconds for measurement in found),
         tensors=tensors,
@@ -148,7 +152,9 @@ def scaled(estimate: Estimate, factor: float) -> Estimate:
     return Estimate(value=estimate.value * factor, stderr=stderr)
 
 
-def tensor_of(tensor: CurveTensor, measured: dict[str, MeasuredType]) -> TensorSensitivity:
+def tensor_of(
+    tensor: CurveTensor, measured: dict[str, MeasuredType], noise: float
+) -> TensorSensitivity:
     """One tensor, types by falling error."""
     layer, role = locate(tensor.name)
     return TensorSensitivity(
@@ -156,19 +162,20 @@ def tensor_of(tensor: CurveTensor, measured: dict[str, MeasuredType]) -> TensorS
         layer=layer,
         role=role,
         elements=tensor.elements,
-        alpha=fitted(measured.values()).alpha,
+        alpha=fitted(measured.values(), noise=noise).alpha,
         prior=tensor.alpha,
         measured=tuple(sorted(measured.values(), key=lambda m: -m.rho)),
     )
 
 
-def fitted(measured: Iterable[MeasuredType]) -> Sensitivity:
+def fitted(measured: Iterable[MeasuredType], *, noise: float) -> Sensitivity:
     """The curve through the measured types."""
     return sensitivity(
         [
             Point(rho=m.rho, divergence=m.divergence.value, stderr=m.divergence.stderr or 0.0)
             for m in measured
-        ]
+        ],
+        noise=noise,
     )
 
 
@@ -177,16 +184,16 @@ def weights(result: SensitivityResult, curves: Curves) -> str:
     tensors = {
         tensor.name: {
             "alpha": tensor.alpha.value,
-            "divergence": divergences(tensor, curves.by_name[tensor.name]),
+            "divergence": divergences(tensor, curves.by_name[tensor.name], result.noise),
         }
         for tensor in result.tensors
     }
     return json.dumps({"tensors": tensors}, indent=1) + "\n"
 
 
-def divergences(tensor: TensorSensitivity, curve: CurveTensor) -> dict[str, float]:
+def divergences(tensor: TensorSensitivity, curve: CurveTensor, noise: float) -> dict[str, float]:
     """At each type whose error was measured."""
-    fit = fitted(tensor.measured)
+    fit = fitted(tensor.measured, noise=noise)
     return {p.type: fit.divergence(p.rho) for p in curve.curve if p.rho}
 
 

@@ -27,6 +27,14 @@ def test_alpha_is_divergence_over_relative_error() -> None:
     assert found.divergence(0.0) == 0.0
 
 
+def test_rounded_inputs_are_an_error_that_every_type_has() -> None:
+    found = sensitivity([point(0.02, 0.006)], noise=0.001)
+    assert found.alpha.value == pytest.approx(0.006 / 0.021)
+    assert found.divergence(0.02) == pytest.approx(0.006)
+    assert found.divergence(0.001) == pytest.approx(0.006 * 0.002 / 0.021)
+    assert found.divergence(0.0) == 0.0  # kept as it is, nothing is rounded
+
+
 def test_two_points_count_by_their_errors() -> None:
     noisy = sensitivity([point(0.02, 0.006), point(0.002, 0.0012, stderr=0.01)])
     assert noisy.alpha.value == pytest.approx(0.3, rel=1e-3)

@@ -57,6 +57,7 @@ def measurement(tensors: dict[str, str], kld: float, *, noise: float = 0.0) -> d
     return {
         "key": json.dumps([tensors, kld]),
         "id": "x",
+        "hold": "dequantized",
         "tensors": tensors,
         "relative_error": {},
         "n_ctx": 64,
@@ -117,6 +118,15 @@ def test_the_weights_have_a_divergence_for_every_type_of_known_error() -> None:
     assert given[NAMES[1]]["divergence"]["q4_K"] == pytest.approx(0.0006 * 0.005 / 0.02)
     assert set(given[NAMES[0]]["divergence"]) == set(RHO)  # the type it has costs nothing anyway
     assert given[NAMES[0]]["divergence"]["iq3_s"] == pytest.approx(0.012)
+
+
+def test_as_files_are_computed_their_inputs_are_rounded_too() -> None:
+    native = tuple({**one, "hold": "native"} for one in FOUND)
+    query = result_of(native).tensors[1]
+    assert query.alpha.value == pytest.approx(0.0006 / (0.02 + 3e-5))
+    given = json.loads(weights(result_of(native), curves()))["tensors"]
+    lost = (0.00002 + 3e-5) / (0.02 + 3e-5)
+    assert given[NAMES[1]]["divergence"]["q8_0"] == pytest.approx(0.0006 * lost)
 
 
 def test_what_is_of_another_model_is_refused() -> None:
