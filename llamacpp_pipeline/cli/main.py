@@ -25,6 +25,8 @@ VERBS = {
     "patches": "toolchain",
     "doctor": "toolchain",
     "results": "results",
+    "explain": "sensitivity",
+    "curve": "sensitivity",
     "card": "results",
     "push": "push",
     "reproduce": "reproduce",

@@ -26,6 +26,7 @@ from llamacpp_pipeline.results.references import reference_rows
 from llamacpp_pipeline.results.rivals import beaten_rows, matched_rows
 from llamacpp_pipeline.results.run import RunRecords
 from llamacpp_pipeline.results.select import selections
+from llamacpp_pipeline.results.sensitivity import sensitivity_facts
 from llamacpp_pipeline.results.table import VariantRow, variant_rows
 from llamacpp_pipeline.results.tasks import task_facts
 from llamacpp_pipeline.stages.convert import ConvertResult
@@ -68,6 +69,7 @@ def results_document(
         references=references,
         noise_floor=run.result(NOISE_FLOOR, KldResult),
         imatrix=imatrix_facts(run),
+        sensitivity=sensitivity_facts(run),
         selections=selections(run),
         matched=matched_rows((*variants, *references), _matches(run)),
         beaten=beaten_rows((*variants, *references)),

@@ -18,6 +18,7 @@ from llamacpp_pipeline.results.imatrix import ImatrixFacts
 from llamacpp_pipeline.results.rivals import Beaten, Matched
 from llamacpp_pipeline.results.run import ToolchainFacts
 from llamacpp_pipeline.results.select import Selection
+from llamacpp_pipeline.results.sensitivity import SensitivityFacts
 from llamacpp_pipeline.results.table import VariantRow
 from llamacpp_pipeline.results.tasks import TaskFacts
 from llamacpp_pipeline.stages.kld import KldResult
@@ -163,6 +164,8 @@ class ResultsDocument(Documented):
     """The reference measured against its own logits, which are stored with 16 bits."""
     imatrix: ImatrixFacts | None = None
     """What the importance matrix tells about the model; absent where no imatrix is used."""
+    sensitivity: SensitivityFacts | None = None
+    """Measured sensitivities of the tensors; absent where none were asked for."""
     selections: tuple[Selection, ...] = ()
     """Variants with several candidates: which was kept, why, and the figures of the others."""
     matched: tuple[Matched, ...] = ()

@@ -47,6 +47,14 @@ class MeasuredType(Frozen):
     divergence: Estimate  # nats; the floor taken off chunk by chunk, error over chunks
 
 
+class CurveAt(Frozen):
+    """A tensor at a type."""
+
+    type: str
+    bytes: PositiveInt
+    divergence: NonNegativeFloat  # nats: measured, or what the measured types predict
+
+
 class TensorSensitivity(Frozen):
     """One tensor."""
 
@@ -57,6 +65,7 @@ class TensorSensitivity(Frozen):
     alpha: Estimate  # nats per unit of rho, that of rounded inputs included
     prior: NonNegativeFloat | None  # what llama-quantize would have taken for alpha
     measured: tuple[MeasuredType, ...]
+    curve: tuple[CurveAt, ...]  # every type whose relative error is known, smallest first
 
 
 class SensitivityResult(Frozen):
@@ -157,14 +166,21 @@ def tensor_of(
 ) -> TensorSensitivity:
     """One tensor, types by falling error."""
     layer, role = locate(tensor.name)
+    fit = fitted(measured.values(), noise=noise)
+    known = [
+        CurveAt(type=p.type, bytes=p.bytes, divergence=fit.divergence(p.rho))
+        for p in tensor.curve
+        if p.rho is not None
+    ]
     return TensorSensitivity(
         name=tensor.name,
         layer=layer,
         role=role,
         elements=tensor.elements,
-        alpha=fitted(measured.values(), noise=noise).alpha,
+        alpha=fit.alpha,
         prior=tensor.alpha,
         measured=tuple(sorted(measured.values(), key=lambda m: -m.rho)),
+        curve=tuple(sorted(known, key=lambda point: (point.bytes, -point.divergence))),
     )
 
 
@@ -179,22 +195,16 @@ def fitted(measured: Iterable[MeasuredType], *, noise: float) -> Sensitivity:
     )
 
 
-def weights(result: SensitivityResult, curves: Curves) -> str:
+def weights(result: SensitivityResult) -> str:
     """The file for --tensor-weights."""
     tensors = {
         tensor.name: {
             "alpha": tensor.alpha.value,
-            "divergence": divergences(tensor, curves.by_name[tensor.name], result.noise),
+            "divergence": {at.type: at.divergence for at in tensor.curve if at.divergence > 0},
         }
         for tensor in result.tensors
     }
     return json.dumps({"tensors": tensors}, indent=1) + "\n"
-
-
-def divergences(tensor: TensorSensitivity, curve: CurveTensor, noise: float) -> dict[str, float]:
-    """At each type whose error was measured."""
-    fit = fitted(tensor.measured, noise=noise)
-    return {p.type: fit.divergence(p.rho) for p in curve.curve if p.rho}
 
 
 @click.command()
@@ -206,9 +216,8 @@ def main(measurements: Path, curves: Path, target: Path, output: Path) -> None:
     """Compute sensitivities from the probe's measurements and the planner's curves."""
 
     def work() -> str:
-        errors = read_curves(curves)
-        result = computed(read_measurements(measurements), errors)
-        target.write_text(weights(result, errors), encoding="utf-8")
+        result = computed(read_measurements(measurements), read_curves(curves))
+        target.write_text(weights(result), encoding="utf-8")
         output.write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
         return f"{len(result.tensors)} sensitivities from {result.n_measurements} measurements"
 

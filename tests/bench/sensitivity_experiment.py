@@ -99,12 +99,11 @@ def measured_weights(bench: Bench, options: argparse.Namespace) -> Path:
     state = ("--state-file", bench.folder / "state")
     given = ("--imatrix", bench.imatrix, "--target-bpw", "16.0", *flags, *state)
     bench.run("llama-quantize", *given, bench.model, str(bench.threads))
-    errors = read_curves(curves)
-    result = computed(read_measurements(results), errors)
+    result = computed(read_measurements(results), read_curves(curves))
     print(f"probed in {result.seconds:.0f} s; rank correlation with the prior", end=" ")
     print(f"{result.prior_rank_correlation:.3f}")
     made = bench.folder / "weights.json"
-    made.write_text(weights(result, errors), encoding="utf-8")
+    made.write_text(weights(result), encoding="utf-8")
     return made
 
 

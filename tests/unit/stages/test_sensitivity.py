@@ -113,7 +113,7 @@ def test_a_group_is_shared_out_by_the_prior() -> None:
 
 
 def test_the_weights_have_a_divergence_for_every_type_of_known_error() -> None:
-    given = json.loads(weights(result_of(FOUND), curves()))["tensors"]
+    given = json.loads(weights(result_of(FOUND)))["tensors"]
     assert set(given) == set(NAMES[:2])
     assert given[NAMES[1]]["divergence"]["q4_K"] == pytest.approx(0.0006 * 0.005 / 0.02)
     assert set(given[NAMES[0]]["divergence"]) == set(RHO)  # the type it has costs nothing anyway
@@ -124,7 +124,7 @@ def test_as_files_are_computed_their_inputs_are_rounded_too() -> None:
     native = tuple({**one, "hold": "native"} for one in FOUND)
     query = result_of(native).tensors[1]
     assert query.alpha.value == pytest.approx(0.0006 / (0.02 + 3e-5))
-    given = json.loads(weights(result_of(native), curves()))["tensors"]
+    given = json.loads(weights(result_of(native)))["tensors"]
     lost = (0.00002 + 3e-5) / (0.02 + 3e-5)
     assert given[NAMES[1]]["divergence"]["q8_0"] == pytest.approx(0.0006 * lost)
 
