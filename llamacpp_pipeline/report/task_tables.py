@@ -57,6 +57,20 @@ def difference_table(document: ResultsDocument) -> Markdown:
     return table(DIFFERENCE_HEAD, rows, text_columns=3) if rows else Markdown("")
 
 
+def interval_table(document: ResultsDocument) -> Markdown:
+    """The interval of each score by itself."""
+    facts = document.tasks
+    rows = [row for row in document.rows() if row.tasks]
+    if facts is None or not rows:
+        return Markdown("")
+    lines = []
+    for row in rows:
+        known = {score.set: interval_text(score.low, score.high) for score in row.tasks}
+        cells = [known.get(each.name, ABSENT) for each in facts.sets]
+        lines.append([str(escaped(row.label)), *cells])
+    return table(["Model", *map(escaped, (each.title for each in facts.sets))], lines)
+
+
 def average_table(document: ResultsDocument) -> Markdown:
     """Each file's average against the reference's."""
     facts = document.tasks

@@ -14,6 +14,7 @@ from llamacpp_pipeline.report.task_tables import (
     better_first,
     cut_text,
     difference_table,
+    interval_table,
     p_text,
     score_table,
     set_lines,
@@ -130,6 +131,13 @@ def test_averages_are_compared_with_the_reference() -> None:
     assert rows[0][1].startswith("-27.50 ±")
 
 
+def test_each_score_has_its_interval() -> None:
+    head, first, *_ = cells(interval_table(document()))
+
+    assert head == ["Model", "Passages", "Names"]
+    assert first == ["F16", "65.24 to 89.50", "65.24 to 89.50"]
+
+
 def test_each_set_says_which_of_its_tasks_were_run() -> None:
     first, second = set_lines(document())
 
@@ -154,7 +162,7 @@ def test_the_card_has_the_section_and_its_numbers_are_in_the_results() -> None:
 
     assert "## Task scores" in card
     assert r"\* differs from F16 by more than chance: exact McNemar test" in card
-    assert "<summary>Differences between the files</summary>" in card
+    assert "<summary>Differences between the files, and intervals</summary>" in card
     assert unexplained_numbers(card, document_json(found)) == []
 
 
