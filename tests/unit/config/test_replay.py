@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
+import pytest
+
+from llamacpp_pipeline.config.choose import CONFIGS
+from llamacpp_pipeline.config.load import load
 from llamacpp_pipeline.config.replay import (
     names_no_file,
     replayed,
@@ -64,3 +70,20 @@ def test_a_published_imatrix_takes_the_place_of_its_text() -> None:
 
     assert found["calibration"] is None
     assert found["imatrix"] == {"path": "imatrix.gguf"}
+
+
+RECIPES = [path.name for path in sorted(CONFIGS.glob("*.yaml")) if path.name != "defaults.yaml"]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_can_be_made_again_from_what_a_manifest_keeps_of_it(
+    name: str, tmp_path: Path
+) -> None:
+    first = load(CONFIGS / name).config
+    manifest = json.loads(json.dumps(first.model_dump(mode="json")))
+
+    (tmp_path / "again.yaml").write_text(json.dumps(replayed(manifest, commits={})))
+    again = load(tmp_path / "again.yaml").config
+
+    kept = ("model", "convert", "evaluation", "calibration", "imatrix", "variants", "publish")
+    assert {key: getattr(again, key) for key in kept} == {key: getattr(first, key) for key in kept}
