@@ -85,9 +85,19 @@ class PlanView:
         yield f"{disk}{more}; {size_text(store.free_bytes())} free where the store is"
         memory = self.budget.peak_memory_bytes
         yield f"  memory  {about(memory, size_text)} at the most demanding step"
-        yield f"  time    {about(self.budget.elapsed, duration_text)}{self.at_once()}"
+        yield f"  time    {self.time()}{self.at_once()}"
         for basis, stages in self.budget.bases.items():
             yield f"          from {basis} on this machine: {', '.join(stages)}"
+
+    def time(self) -> str:
+        """What it will take, as far as that is known."""
+        unknown = self.budget.unknown_time
+        if not unknown:
+            return about(self.budget.elapsed, duration_text)
+        if not self.budget.least:
+            return UNKNOWN
+        least = about(self.budget.least, duration_text)
+        return f"{least} and that of {', '.join(unknown)}, which is {UNKNOWN}"
 
     def at_once(self) -> str:
         """How many steps run beside each other."""

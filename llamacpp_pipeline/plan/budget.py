@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from llamacpp_pipeline.errors import InputError
 from llamacpp_pipeline.plan.lanes import Lanes, elapsed
 from llamacpp_pipeline.plan.pace import Job, Timed, digest_of, family_of, guess
-from llamacpp_pipeline.plan.sizes import Known, chunks, output_bytes
+from llamacpp_pipeline.plan.sizes import Known, chunks, file_bytes, output_bytes
 from llamacpp_pipeline.plan.sources import Sources
 from llamacpp_pipeline.plan.step import Leaf, OutputRef, Plan, Step
 from llamacpp_pipeline.stages.base import Lane
@@ -41,10 +41,10 @@ class StepBudget:
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """A plan's steps, in order. `elapsed` is the time of those to run, as they run at once."""
+    """A plan's steps, in order. `least` is the time of those to run, as far as it is known."""
 
     steps: tuple[StepBudget, ...]
-    elapsed: float | None = None
+    least: float = 0.0
     n_devices: int = 1
 
     @property
@@ -72,6 +72,16 @@ class Budget:
         beside = [step.memory_bytes or 0 for step in known if step.lane == "device"]
         together = sum(sorted(beside, reverse=True)[: self.n_devices])
         return max([together, *(step.memory_bytes or 0 for step in known)]) if known else None
+
+    @property
+    def unknown_time(self) -> tuple[str, ...]:
+        """The stages of which it is not known how long one of their steps will take."""
+        return tuple(dict.fromkeys(step.stage for step in self.todo if step.seconds is None))
+
+    @property
+    def elapsed(self) -> float | None:
+        """The time of all steps to run; None where that of one of them is unknown."""
+        return None if self.unknown_time else self.least
 
     @property
     def bases(self) -> dict[str, tuple[str, ...]]:
@@ -103,17 +113,14 @@ def budget(
     known = Known(plan=plan, sources=sources, finished=history.finished)
     steps = tuple(predicted(step, known, history, lanes) for step in plan.steps)
     return Budget(
-        steps=steps, elapsed=together(plan, steps, lanes), n_devices=max(1, len(lanes.devices))
+        steps=steps, least=together(plan, steps, lanes), n_devices=max(1, len(lanes.devices))
     )
 
 
-def together(plan: Plan, steps: Sequence[StepBudget], lanes: Lanes) -> float | None:
-    """The time of all steps to run; None where that of one of them is unknown."""
-    times = {step.key: step.seconds for step in steps if not step.done}
-    known = {key: seconds for key, seconds in times.items() if seconds is not None}
-    if len(known) < len(times):
-        return None
-    return elapsed([step for step in plan.steps if step.key in known], known, lanes=lanes)
+def together(plan: Plan, steps: Sequence[StepBudget], lanes: Lanes) -> float:
+    """The time of the steps to run, each as soon as it can be; what is unknown takes none."""
+    todo = {step.key: step.seconds or 0.0 for step in steps if not step.done}
+    return elapsed([step for step in plan.steps if step.key in todo], todo, lanes=lanes)
 
 
 def predicted(step: Step, known: Known, history: History, lanes: Lanes) -> StepBudget:
@@ -158,7 +165,7 @@ def model_bytes(step: Step, known: Known) -> int | None:
         return model.size_bytes
     if not isinstance(model, OutputRef):
         return None
-    return output_bytes(known.plan.step(model.step), known)
+    return file_bytes(known.plan.step(model.step), known)
 
 
 def memory_bytes(step: Step, known: Known) -> int | None:

@@ -18,6 +18,7 @@ from llamacpp_pipeline.stages.logits_file import predicted_logits_bytes
 from llamacpp_pipeline.stages.perplexity import PerplexityParams
 from llamacpp_pipeline.stages.quantize import QuantizeParams
 from llamacpp_pipeline.stages.quantize_target import TargetParams
+from llamacpp_pipeline.stages.select import file_name
 
 # Bits per weight of a dense model of 8 billion parameters, as llama.cpp's own page of
 # llama-quantize lists them; where it does not, the bits of the type that the mixture is made of.
@@ -87,8 +88,16 @@ def target_bytes(step: Step, params: TargetParams, known: Known) -> int | None:
     if isinstance(matched, Leaf):
         return matched.size_bytes
     if isinstance(matched, OutputRef):
-        return output_bytes(known.plan.step(matched.step), known)
+        return file_bytes(known.plan.step(matched.step), known)
     return params.size_bytes or params.memory_bytes
+
+
+def file_bytes(step: Step, known: Known) -> int | None:
+    """The GGUF that a step leaves, whether it takes room of its own or is a link to another."""
+    first = step.inputs.get(file_name(0))
+    if isinstance(first, OutputRef) and step.key not in known.finished:
+        return output_bytes(known.plan.step(first.step), known)
+    return output_bytes(step, known)
 
 
 def share(whole: int | None, factor: float) -> int | None:

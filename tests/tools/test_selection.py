@@ -93,3 +93,10 @@ def test_another_rule_chooses_again_without_measuring_again(done: Place) -> None
     assert done.events("done") == ["select/small"]
     (selection,) = done.results()["selections"]
     assert (selection["kept"], selection["reason"]) == ("Q4_K_M", "kld")
+
+
+def test_a_plan_of_another_cut_is_timed_by_what_was_measured(done: Place) -> None:
+    text = done.run("plan", "--set", "evaluation.n_chunks=12").stdout
+
+    assert ", 2 at once (cpu0, cpu1)" in text
+    assert "from earlier steps of this model on this machine: reference, kld" in text

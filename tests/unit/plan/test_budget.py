@@ -20,7 +20,7 @@ from llamacpp_pipeline.plan.budget import (
 )
 from llamacpp_pipeline.plan.lanes import Lanes
 from llamacpp_pipeline.plan.pace import SAME_MODEL, Timed
-from llamacpp_pipeline.plan.sizes import NOMINAL_BPW, Known, chunks, tokens
+from llamacpp_pipeline.plan.sizes import NOMINAL_BPW, RECORD_BYTES, Known, chunks, tokens
 from llamacpp_pipeline.plan.sources import HubCommit, ModelHints, Sources, hints_of
 from llamacpp_pipeline.stages.inspect import InspectResult
 from llamacpp_pipeline.stages.quantize import FTYPES
@@ -281,3 +281,25 @@ def test_the_defaults_measure_on_that_text() -> None:
 
     assert hub is not None
     assert hub.sha256 == WIKITEXT
+
+
+def test_what_uses_the_candidate_kept_reads_a_file_of_its_size() -> None:
+    choice = {"ftype": "Q4_K_M", "candidates": ["Q4_K_S"]}
+    made = plan(FULL, variants=[choice])
+    steps = {step.key: step for step in budget(made, FULL).steps}
+    size = steps["quantize/Q4_K_M~base"].output_bytes
+
+    assert size is not None
+    assert steps["select/Q4_K_M"].output_bytes == RECORD_BYTES  # a link
+    assert steps["bench/Q4_K_M"].memory_bytes == size + TOOL_BYTES
+
+
+def test_where_some_times_are_unknown_the_others_are_told() -> None:
+    made = plan(FULL)
+    timed = Timed(stage="kld", seconds=850.0, family=HERE_DIGEST, tokens=1000, n_threads=2)
+    found = budget(made, FULL, history=History(timed=(timed,), n_threads=2))
+
+    assert found.elapsed is None
+    assert found.least == sum(step.seconds or 0 for step in found.steps)
+    assert "bench" in found.unknown_time
+    assert "kld" not in found.unknown_time
