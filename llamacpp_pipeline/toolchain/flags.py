@@ -15,6 +15,7 @@ TARGETS = (
     "llama-perplexity",
     "llama-bench",
     "llama-gguf-split",
+    "llama-kld-probe",
 )
 FIXED = {
     "CMAKE_BUILD_TYPE": "Release",

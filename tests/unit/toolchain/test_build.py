@@ -47,7 +47,9 @@ def configured(command: Command) -> None:
     (work / "build.ninja").write_text("rule\n", encoding="utf-8")
 
 
-def ninja(*, text: str = "[1/2] a\n[2/2] b\n", exit_code: int = 0, leaves: int = 5) -> Reply:
+def ninja(
+    *, text: str = "[1/2] a\n[2/2] b\n", exit_code: int = 0, leaves: int = len(TARGETS)
+) -> Reply:
     def compiled(command: Command) -> None:
         work = Path(command.argv[command.argv.index("-C") + 1])
         for target in TARGETS[:leaves] if exit_code == 0 else ():
