@@ -103,7 +103,7 @@ def report(tools: Tools, model: Path, *, n_ctx: int, unigram: float) -> bool:
     corpus.write_text(demo_text("evaluation"), encoding="utf-8")
     context = ("-c", str(n_ctx), "--kl-divergence-base", logits)
     reference = tools.convert(model)
-    output = tools.perplexity("reference", "-m", reference, "-f", corpus, *context)
+    output = tools.perplexity("reference", "-m", reference, "-f", corpus, "--no-escape", *context)
     ppl = number(PPL, output)
     _print(f"model    PPL {ppl:9.3f}  (unigram / model: {unigram / ppl:.2f})")
     klds: list[float] = []

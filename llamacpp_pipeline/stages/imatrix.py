@@ -54,7 +54,7 @@ def argv(params: ImatrixParams, paths: Paths) -> Argv:
     return (
         TOOL,
         *("--model", str(paths["model"])),
-        *("--file", str(paths["corpus"])),
+        *("--file", str(paths["corpus"]), "--no-escape"),  # else \n in it becomes a line feed
         *("--output", str(paths["imatrix"])),
         *("--output-format", "gguf"),
         *("--output-frequency", NEVER),
@@ -147,7 +147,7 @@ def partial(facts: GgufFacts, counts: tuple[GgufTensor, ...]) -> tuple[str, ...]
 
 STAGE = ToolStage(
     name="imatrix",
-    version=2,  # bump when argv or parse changes meaning
+    version=3,  # bump when argv or parse changes meaning
     tool=TOOL,
     made_by="binary",
     inputs=frozenset({"model", "corpus"}),

@@ -54,7 +54,7 @@ def argv(params: PerplexityParams, paths: Paths) -> Argv:
     return (
         TOOL,
         *("--model", str(paths["model"])),
-        *("--file", str(paths["corpus"])),
+        *("--file", str(paths["corpus"]), "--no-escape"),  # else \n in it becomes a line feed
         *cut_flags(params, flash_attn=params.flash_attn),
         "--no-warmup",
     )
@@ -138,7 +138,7 @@ PROGRESS = ProgressPattern(
 
 STAGE = ToolStage(
     name="perplexity",
-    version=1,  # bump when argv or parse changes meaning
+    version=2,  # bump when argv or parse changes meaning
     tool=TOOL,
     made_by="binary",
     inputs=frozenset({"model", "corpus"}),
@@ -155,7 +155,7 @@ STAGE = ToolStage(
 
 REFERENCE = ToolStage(
     name="reference",
-    version=1,
+    version=2,
     tool=TOOL,
     made_by="binary",
     inputs=frozenset({"model", "corpus"}),

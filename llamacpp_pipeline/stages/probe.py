@@ -103,7 +103,7 @@ def argv(params: ProbeParams, paths: Paths) -> Argv:
     return (
         TOOL,
         *("--model", str(paths["model"])),
-        *("--file", str(paths["corpus"])),
+        *("--file", str(paths["corpus"]), "--no-escape"),
         *(() if imatrix is None else ("--imatrix", str(imatrix))),
         *("--results", str(paths["measurements"])),
         *("--types", ",".join(params.types)),
@@ -172,7 +172,7 @@ def explain(log: str) -> PipelineError | None:
 
 STAGE = ToolStage(
     name="probe",
-    version=1,  # bump when argv or parse changes meaning
+    version=2,  # bump when argv or parse changes meaning
     tool=TOOL,
     made_by="binary",
     inputs=frozenset({"model", "corpus"}),

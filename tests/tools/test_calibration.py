@@ -56,7 +56,7 @@ def by_text(place: Place, toolchain: Toolchain) -> dict[str, Path]:
     model = reference(place)
     for name, chunks in (("prose", 4), ("code", 6)):
         by_hand(
-            toolchain, "llama-imatrix", "-m", model, "-f", f"{name}.txt", *CUT,
+            toolchain, "llama-imatrix", "-m", model, "-f", f"{name}.txt", "--no-escape", *CUT,
             "--chunks", chunks, "-o", f"{name}.gguf", folder=place.folder,
         )  # fmt: skip
     return {name: place.folder / f"{name}.gguf" for name in ("prose", "code")}

@@ -160,8 +160,8 @@ def test_perplexity_and_divergence_are_those_of_a_call_by_hand(
     corpus = next((done.folder / "store" / "texts").rglob("demo-evaluation.txt"))
     reference, cut = reference_of(done), ("-c", 128, "-b", 2048, "-ub", 512)
     base = by_hand(
-        toolchain, "llama-perplexity", "-m", reference, "-f", corpus, *cut, "--chunks", 12,
-        "--kl-divergence-base", "base.kld", folder=tmp_path,
+        toolchain, "llama-perplexity", "-m", reference, "-f", corpus, "--no-escape", *cut,
+        "--chunks", 12, "--kl-divergence-base", "base.kld", folder=tmp_path,
     )  # fmt: skip
     against = by_hand(
         toolchain, "llama-perplexity", "-m", done.out / "small-Q4_K_M.gguf", *cut,

@@ -62,7 +62,7 @@ def test_argv(paths: dict[str, Path]) -> None:
 
     assert argv(params, paths) == (
         TOOL,
-        *("--model", str(paths["model"]), "--file", str(paths["corpus"])),
+        *("--model", str(paths["model"]), "--file", str(paths["corpus"]), "--no-escape"),
         *("--output", str(paths["imatrix"]), "--output-format", "gguf"),
         *("--output-frequency", "1000000000"),
         *("--statistics-file", str(paths["statistics"])),

@@ -36,7 +36,7 @@ def paths(tmp_path: Path) -> dict[str, Path]:
 def test_every_number_is_passed(paths: dict[str, Path]) -> None:
     assert argv(PerplexityParams(), paths) == (
         "llama-perplexity",
-        *("--model", str(paths["model"]), "--file", str(paths["corpus"])),
+        *("--model", str(paths["model"]), "--file", str(paths["corpus"]), "--no-escape"),
         *("--ctx-size", "512", "--batch-size", "2048", "--ubatch-size", "512"),
         *("--flash-attn", "auto", "--chunks", "-1", "--no-warmup"),
     )
@@ -45,7 +45,7 @@ def test_every_number_is_passed(paths: dict[str, Path]) -> None:
 def test_the_cut_asked_for_is_passed(paths: dict[str, Path]) -> None:
     params = PerplexityParams(n_ctx=256, n_chunks=7, n_batch=256, n_ubatch=64, flash_attn="off")
 
-    assert argv(params, paths)[5:] == (
+    assert argv(params, paths)[6:] == (
         *("--ctx-size", "256", "--batch-size", "256", "--ubatch-size", "64"),
         *("--flash-attn", "off", "--chunks", "7", "--no-warmup"),
     )

@@ -34,7 +34,7 @@ def test_every_number_is_passed_none_is_left_to_the_tool(paths: dict[str, Path])
     )
     assert argv(params, paths) == (
         TOOL,
-        *("--model", str(paths["model"]), "--file", str(paths["corpus"])),
+        *("--model", str(paths["model"]), "--file", str(paths["corpus"]), "--no-escape"),
         *("--imatrix", str(paths["imatrix"]), "--results", str(paths["measurements"])),
         *("--types", "q4_K,q8_0", "--hold", "native"),
         *("--bands", "4", "--precision", "0.1", "--minutes", "30.0"),
