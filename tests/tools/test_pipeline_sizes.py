@@ -113,11 +113,12 @@ def test_it_is_better_than_the_mixture_of_the_same_bits(done: Place) -> None:
     assert kld["Q4_K"] < kld["Q4_K_M"]
 
 
-def test_a_later_target_measures_next_to_nothing(done: Place) -> None:
-    first, second = (done.row(v)["allocation"] for v in ("Q4_K", "3.5bpw"))
+def test_later_targets_reuse_what_earlier_ones_measured(done: Place) -> None:
+    found = [done.row(v)["allocation"] for v in ("Q4_K", "3.5bpw", "2MB")]
 
-    assert first["reused"] == 0
-    assert second["reused"] > second["measured"]
+    assert found[0]["reused"] == 0
+    assert all(later["reused"] > 0 for later in found[1:])
+    assert found[0]["measured"] > found[1]["measured"] > found[2]["measured"]
     assert str(done.folder) not in (done.folder / "out" / "results.json").read_text()
 
 
@@ -169,7 +170,9 @@ def test_an_interrupted_search_goes_on_from_what_it_had_measured(
 
     assert ran.returncode == 0, ran.stderr
     assert place.row("Q4_K")["sha256"] == expected
-    assert place.row("Q4_K")["allocation"]["reused"] >= before - 1  # the last line may be torn
+    after, whole = (each.row("Q4_K")["allocation"] for each in (place, done))
+    assert after["reused"] >= before - 1  # the last line may be torn
+    assert after["measured"] + after["reused"] == whole["measured"]
 
 
 def measured(state: Path) -> int:
