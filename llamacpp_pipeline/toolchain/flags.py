@@ -16,6 +16,7 @@ TARGETS = (
     "llama-bench",
     "llama-gguf-split",
     "llama-kld-probe",
+    "llama-fit-params",
 )
 FIXED = {
     "CMAKE_BUILD_TYPE": "Release",

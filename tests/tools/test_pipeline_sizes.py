@@ -175,6 +175,24 @@ def test_an_interrupted_search_goes_on_from_what_it_had_measured(
     assert after["measured"] + after["reused"] == whole["measured"]
 
 
+def test_a_file_for_a_memory_leaves_room_for_its_context(done: Place, tmp_path: Path) -> None:
+    place = Place(tmp_path / "copy")
+    shutil.copytree(done.folder, place.folder)
+    fit = "{memory: 16MB, context: 512, kv_type: q8_0}"
+    sets = (f"variants=[{{name: small-memory, fit: {fit}}}]", "memory={contexts: [512, 4096]}")
+
+    ran = place.run(*(word for text in sets for word in ("--set", text)))
+
+    assert ran.returncode == 0, ran.stderr
+    row = place.row("small-memory")
+    budget, needs = row["allocation"]["fit"], {n["n_ctx"]: n for n in row["memory"]}
+    parts = budget["context_bytes"] + budget["compute_bytes"] + budget["file_bytes"]
+    assert parts == budget["memory_bytes"] == 16_000_000
+    assert 0.99 * budget["file_bytes"] < row["size"]["file_bytes"] <= budget["file_bytes"]
+    assert needs[512]["total_bytes"] < needs[4096]["total_bytes"]
+    assert all(need["weights_bytes"] == row["size"]["tensor_bytes"] for need in row["memory"])
+
+
 def measured(state: Path) -> int:
     return state.read_bytes().count(b"\nrho ") if state.exists() else 0
 

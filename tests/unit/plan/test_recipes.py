@@ -72,11 +72,12 @@ def test_the_9b_is_matched_to_standard_and_to_other_publishers_files() -> None:
     assert found == {**naive, **theirs}
 
 
-def test_the_35b_is_a_ladder() -> None:
+def test_the_35b_is_a_ladder_and_a_file_for_a_memory() -> None:
     assert wishes("Qwen3.6-35B-A3B.yaml") == {
         "Q1_L": "at most 1.75 bpw", "Q2_K": "at most 2.5 bpw", "Q3_K": "at most 3.5 bpw",
         "Q4_K": "at most 4.5 bpw", "Q5_K": "at most 5.5 bpw", "Q6_K": "at most 6.5 bpw",
         "Q7_K": "at most 7.5 bpw", "Q8_0": "at most 8.5 bpw",
+        "fit-24GB": "within 24GB beside memory/32768-q8_0",
     }  # fmt: skip
 
 
