@@ -26,6 +26,7 @@ from tests.unit.report.allocated import allocated
 from tests.unit.report.published import quality_document
 from tests.unit.report.scored import scored
 
+pytestmark = pytest.mark.timeout(300)  # a picture takes seconds, and 30 on a busy machine
 needs_matplotlib = pytest.mark.skipif(
     not can_draw(), reason="matplotlib is not installed (the extra `plots`)"
 )

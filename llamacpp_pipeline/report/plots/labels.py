@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llamacpp_pipeline.report.plots.theme import Theme
 
@@ -53,8 +53,8 @@ class Named(NamedTuple):
 
 def name_points(axes: Axes, points: Sequence[Named], theme: Theme) -> None:
     """Write each name where it covers least; the axes' limits and scales must be final."""
-    figure = axes.figure
-    figure.canvas.draw()  # lays the axes out
+    figure: Any = axes.figure  # the whole figure: we make no subfigures
+    figure.draw_without_rendering()  # lays the axes out
     taken = [_dot(axes, point) for point in points]
     frame = _box(axes.get_window_extent())
     for point in points:
