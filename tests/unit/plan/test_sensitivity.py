@@ -7,6 +7,8 @@ from dataclasses import replace
 import pytest
 from pydantic import ValidationError
 
+from llamacpp_pipeline.config.choose import CONFIGS
+from llamacpp_pipeline.config.load import load
 from llamacpp_pipeline.errors import ConfigError
 from llamacpp_pipeline.plan.expand import expand
 from llamacpp_pipeline.plan.sources import HubCommit, Source
@@ -91,3 +93,10 @@ def test_a_candidate_can_take_the_prior() -> None:
     plan = planned(variants=[variant])
     assert "weights" in plan.step("quantize/4.5bpw~base").inputs
     assert "weights" not in plan.step("quantize/4.5bpw~prior").inputs
+
+
+def test_the_published_recipe_measures_and_compares_with_the_prior() -> None:
+    asked = load(CONFIGS / "demo-sensitivity.yaml").config
+    plan = expand(asked, SOURCES)
+    assert "weights" in plan.step("quantize/Q4_K_M-measured").inputs
+    assert "weights" not in plan.step("quantize/Q4_K_M-prior").inputs
