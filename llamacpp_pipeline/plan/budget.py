@@ -15,12 +15,14 @@ from llamacpp_pipeline.stages.base import Lane
 from llamacpp_pipeline.stages.imatrix import ImatrixParams
 from llamacpp_pipeline.stages.logits_file import predicted_logits_bytes
 from llamacpp_pipeline.stages.perplexity import PerplexityParams
+from llamacpp_pipeline.stages.probe import ProbeParams
 from llamacpp_pipeline.stages.tasks import TasksParams
 from llamacpp_pipeline.units import size_text
 
 LOGIT_BYTES = 4  # llama.cpp keeps a float per token of the vocabulary and position of a batch
 TOOL_BYTES = 40 * 2**20  # of a llama.cpp tool with the smallest of models
-TEXTS = (PerplexityParams, ImatrixParams)
+TEXTS = (PerplexityParams, ImatrixParams, ProbeParams)
+MATRICES = 8  # about, of a layer that can be quantized; and two outside the layers
 ONE_AT_A_TIME = Lanes()
 LARGEST = 3  # steps named in a refusal
 
@@ -143,6 +145,9 @@ def job(step: Step, known: Known, history: History, lanes: Lanes) -> Job:
     n_chunks, text = chunks(step, known), step.inputs.get("tasks")
     cut = step.params
     tokens = n_chunks * cut.n_ctx if n_chunks and isinstance(cut, TEXTS) else None
+    if tokens is not None and isinstance(cut, ProbeParams):
+        each = passes(cut, known)
+        tokens = None if each is None else tokens * each
     steps = {one.key: one for one in known.plan.steps}
     n_threads = step.placement.n_threads or history.n_threads
     share = len(lanes.devices) if lanes.of_cpu and step.stage.lane != "alone" else 1
@@ -156,6 +161,12 @@ def job(step: Step, known: Known, history: History, lanes: Lanes) -> Job:
         params=step.params.model_dump(mode="json"),
         n_threads=max(1, n_threads // share),
     )
+
+
+def passes(params: ProbeParams, known: Known) -> int | None:
+    """How often a probe computes its text: the reference, the floor, and each measurement."""
+    layers = params.bands or known.hints.n_layers
+    return None if layers is None else 2 + len(params.types) * (MATRICES * layers + 2)
 
 
 def model_bytes(step: Step, known: Known) -> int | None:
@@ -174,7 +185,7 @@ def memory_bytes(step: Step, known: Known) -> int | None:
     if step.stage.name == "bench":
         return None if weights is None else weights + TOOL_BYTES
     params, vocabulary = step.params, known.hints.vocab_size
-    if not isinstance(params, (PerplexityParams, ImatrixParams, TasksParams)):
+    if not isinstance(params, (*TEXTS, TasksParams)):
         return None
     if weights is None or vocabulary is None:
         return None
@@ -182,6 +193,8 @@ def memory_bytes(step: Step, known: Known) -> int | None:
         context = params.n_ctx * params.n_parallel
         return weights + (context + min(params.n_batch, context)) * vocabulary * LOGIT_BYTES
     positions = max(params.n_batch, params.n_ctx) + params.n_ubatch
+    if isinstance(params, ProbeParams):  # keeps the reference's answers to all of the text
+        positions += (chunks(step, known) or 0) * (params.n_ctx - 1 - params.n_ctx // 2)
     return weights + positions * vocabulary * LOGIT_BYTES + TOOL_BYTES
 
 

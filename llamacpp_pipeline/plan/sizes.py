@@ -16,6 +16,7 @@ from llamacpp_pipeline.stages.imatrix import ImatrixParams
 from llamacpp_pipeline.stages.imatrix_merge import MergeParams
 from llamacpp_pipeline.stages.logits_file import predicted_logits_bytes
 from llamacpp_pipeline.stages.perplexity import PerplexityParams
+from llamacpp_pipeline.stages.probe import ProbeParams
 from llamacpp_pipeline.stages.quantize import QuantizeParams
 from llamacpp_pipeline.stages.quantize_target import TargetParams
 from llamacpp_pipeline.stages.select import file_name
@@ -135,7 +136,7 @@ def logits_bytes(step: Step, known: Known) -> int | None:
 def chunks(step: Step, known: Known) -> int | None:
     """How many chunks a step will compute: as many as asked for, or as the text has, about."""
     params = step.params
-    if not isinstance(params, (PerplexityParams, ImatrixParams)):
+    if not isinstance(params, (PerplexityParams, ImatrixParams, ProbeParams)):
         return None
     size = corpus_bytes(corpus_step(step, known), known)
     if size is None:

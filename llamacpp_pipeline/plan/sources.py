@@ -30,6 +30,7 @@ class ModelHints:
     vocab_size: int | None = None
     n_parameters: int | None = None
     tensor_bytes: int | None = None  # of the safetensors files
+    n_layers: int | None = None
 
 
 UNKNOWN = ModelHints()
@@ -55,6 +56,7 @@ def hints_of(facts: InspectResult) -> ModelHints:
         vocab_size=facts.vocab_size,
         n_parameters=facts.n_parameters,
         tensor_bytes=facts.tensor_bytes,
+        n_layers=facts.n_layers,
     )
 
 

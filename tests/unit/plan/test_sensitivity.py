@@ -10,9 +10,12 @@ from pydantic import ValidationError
 from llamacpp_pipeline.config.choose import CONFIGS
 from llamacpp_pipeline.config.load import load
 from llamacpp_pipeline.errors import ConfigError
+from llamacpp_pipeline.plan.budget import memory_bytes, passes
 from llamacpp_pipeline.plan.expand import expand
-from llamacpp_pipeline.plan.sources import HubCommit, Source
+from llamacpp_pipeline.plan.sizes import Known
+from llamacpp_pipeline.plan.sources import HubCommit, ModelHints, Source
 from llamacpp_pipeline.plan.step import OutputRef, Plan
+from llamacpp_pipeline.stages.probe import ProbeParams
 from tests.unit.plan.world import CALIBRATED, CALIBRATION, COMMIT, config, leaf
 
 PROBE = {"corpus": {"demo": "probe"}, "n_ctx": 128, "types": ["iq3_s"]}
@@ -100,3 +103,25 @@ def test_the_published_recipe_measures_and_compares_with_the_prior() -> None:
     plan = expand(asked, SOURCES)
     assert "weights" in plan.step("quantize/Q4_K_M-measured").inputs
     assert "weights" not in plan.step("quantize/Q4_K_M-prior").inputs
+
+
+def test_a_plan_says_what_probing_takes() -> None:
+    asked = config(
+        calibration=CALIBRATION,
+        sensitivity={**PROBE, "n_chunks": 4, "types": ["iq3_s", "q5_K"]},
+        variants=SIZED,
+    )
+    hints = ModelHints(vocab_size=1000, n_parameters=10**6, tensor_bytes=2 * 10**6, n_layers=3)
+    long = replace(leaf("probe.txt"), size_bytes=10**6)
+    sources = replace(SOURCES, sensitivity=long, hints=hints)
+    plan = expand(asked, sources)
+    known = Known(plan=plan, sources=sources, finished={})
+    step = plan.step("probe")
+    assert isinstance(step.params, ProbeParams)
+    assert passes(step.params, known) == 2 + 2 * 26
+    assert passes(step.params.model_copy(update={"bands": 1}), known) == 2 + 2 * 10
+    memory = memory_bytes(step, known)
+    short = memory_bytes(plan.step("reference"), known)
+    assert memory is not None
+    assert short is not None
+    assert memory - short == 4 * 1000 * 4 * 63  # floats for each token of each position scored
