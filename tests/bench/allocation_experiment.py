@@ -18,6 +18,7 @@ import json
 import math
 import random
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -213,12 +214,13 @@ def _random_weights(scratch: Path, curves: Mapping[str, Mapping[str, float]], *,
 
 
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
-    """Spearman's, for values without ties."""
-    ranks = [sorted(range(len(values)), key=values.__getitem__) for values in (first, second)]
-    places = [{index: place for place, index in enumerate(rank)} for rank in ranks]
-    apart = sum((places[0][index] - places[1][index]) ** 2 for index in places[0])
-    n = len(first)
-    return 1 - 6 * apart / (n * (n * n - 1))
+    """Spearman's; values that are equal share their mean rank."""
+    return statistics.correlation(_ranks(first), _ranks(second))
+
+
+def _ranks(values: Sequence[float]) -> list[float]:
+    ordered = sorted(values)
+    return [ordered.index(each) + (ordered.count(each) - 1) / 2 for each in values]
 
 
 def _last(measured: Mapping[Path, Sequence[float]]) -> str:
