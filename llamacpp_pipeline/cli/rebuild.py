@@ -42,6 +42,7 @@ from llamacpp_pipeline.results.reproduction import (
     verdicts,
 )
 from llamacpp_pipeline.results.write import write_text
+from llamacpp_pipeline.stages.check_selection import STAGE as CHECK_SELECTION
 from llamacpp_pipeline.stages.check_texts import STAGE as CHECK_TEXTS
 from llamacpp_pipeline.toolchain.binaries import Toolchain, built
 
@@ -159,7 +160,7 @@ class Rebuild:
         users = [
             step.key
             for step in chosen(prepared.plan, steps)
-            if step.stage is not CHECK_TEXTS and stand_in in step.inputs.values()
+            if step.stage not in (CHECK_TEXTS, CHECK_SELECTION) and stand_in in step.inputs.values()
         ]
         if users and isinstance(stand_in, Leaf):
             raise InputError(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeFloat, StringConstraints, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveInt, StringConstraints, model_validator
 
+from llamacpp_pipeline.config.corpus import CorpusConfig
 from llamacpp_pipeline.stages.base import Frozen
 from llamacpp_pipeline.stages.quantize import Ftype, TensorPattern, TensorType
 from llamacpp_pipeline.stages.quantize_target import TypeSet
@@ -82,3 +83,13 @@ class SelectionConfig(Frozen):
     candidates: Candidates = ()  # of each variant by size that has none of its own
     larger_by: NonNegativeFloat = LARGER_BY
     tasks: bool = False  # score every candidate, so that tasks can settle a tie
+    corpus: CorpusConfig | None = None  # what is chosen on; default: the evaluation text
+    n_ctx: PositiveInt | None = None  # with `corpus`; default: evaluation.n_ctx
+    n_chunks: PositiveInt | None = None  # with `corpus`; default: all of it
+
+    @model_validator(mode="after")
+    def cut_with_corpus(self) -> SelectionConfig:
+        if self.corpus is None and (self.n_ctx or self.n_chunks):
+            message = "`n_ctx` and `n_chunks` cut a text of its own: give `corpus` too"
+            raise ValueError(message)
+        return self

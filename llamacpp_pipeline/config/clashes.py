@@ -36,6 +36,7 @@ def clashes_in(config: PipelineConfig) -> Iterator[Clash]:
     """All of them."""
     yield from imatrix_clashes(config)
     yield from sensitivity_clashes(config)
+    yield from selection_clashes(config)
     yield from label_clashes(config)
     yield from candidate_clashes(config)
     yield from device_clashes(config)
@@ -77,6 +78,25 @@ def sensitivity_clashes(config: PipelineConfig) -> Iterator[Clash]:
     calibration = () if config.calibration is None else config.calibration.each
     if any(asked.corpus.same_text(text) for _, text in calibration):
         message = "is a calibration text too, on which errors are already kept small: take another"
+        yield Clash(path=path, message=message)
+
+
+def selection_clashes(config: PipelineConfig) -> Iterator[Clash]:
+    """A text to choose on that other choices or the figures know already."""
+    corpus, path = config.selection.corpus, ("selection", "corpus")
+    if corpus is None:
+        return
+    if corpus.same_text(config.evaluation.corpus):
+        message = (
+            "is the evaluation text, on which is chosen without it: leave it out, or name another"
+        )
+        yield Clash(path=path, message=message)
+    calibration = () if config.calibration is None else config.calibration.each
+    if any(corpus.same_text(text) for _, text in calibration):
+        message = "is a calibration text too, which favours files with the imatrix: take another"
+        yield Clash(path=path, message=message)
+    if config.sensitivity is not None and corpus.same_text(config.sensitivity.corpus):
+        message = "is the probe text too, which favours files with its sensitivities: take another"
         yield Clash(path=path, message=message)
 
 

@@ -19,7 +19,7 @@ CORPUS = {
     **{f"hub.{key}".rstrip("."): why for key, why in HUB_FILE.items()},
     "dataset": "a text of the registry: wikitext-2-raw, imatrix-calibration-en, ...",
     "column": "of a Parquet or Arrow file; null: its only column of texts",
-    "demo": "a part of the text that comes with the program: calibration, evaluation or probe",
+    "demo": "of the text that comes with the program: calibration, evaluation, probe, selection",
 }
 CUT = {
     "n_ctx": "tokens per chunk; figures of different n_ctx do not compare",
@@ -142,6 +142,10 @@ WHY: Mapping[str, str] = {
     "selection": "which candidate of a variant is kept: see docs/selection.md",
     **under("selection.candidates", CANDIDATE),
     "selection.candidates": "of each variant by size that names none of its own",
+    **under("selection.corpus", CORPUS),
+    "selection.corpus": "choose on this text, so that figures flatter no file; null: evaluation",
+    "selection.n_ctx": "tokens per chunk of it; null: evaluation.n_ctx",
+    "selection.n_chunks": "only so many chunks of it; null: all of it",
     "selection.tasks": "score every candidate, so that tasks can settle a tie; takes their time",
     "selection.larger_by": "share by which a candidate may be larger than the variant itself",
     "bench": "tokens per second on this machine; null: do not measure",

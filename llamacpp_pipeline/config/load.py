@@ -23,6 +23,7 @@ PATHS = {
     "evaluation.corpus.path": "file",
     "calibration.corpus.path": "file",
     "sensitivity.corpus.path": "file",
+    "selection.corpus.path": "file",
     "imatrix.path": "file",
     "toolchain.path": "folder",
     "card.template": "file",

@@ -1,4 +1,4 @@
-"""Text that every Python installation carries, in three disjoint parts and a slice of one."""
+"""Text that every Python installation carries, in three disjoint parts and two slices of one."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 Part = Literal["train", "calibration", "evaluation"]
-Text = Literal[Part, "probe"]  # "probe": some documents of the training part
+Slice = Literal["probe", "selection"]  # some documents of the training part
+Text = Literal[Part, Slice]
 
 PARTS: Final[tuple[Part, ...]] = get_args(Part)
 
 # Of 1000 documents, so many go to the part; the rest is for training.
 _EVALUATION_PERMILLE: Final = 60
 _CALIBRATION_PERMILLE: Final = 60
-_PROBE_PERMILLE: Final = 60  # of the training part's
+# Of the training part: from, and below.
+_SLICES: Final[dict[str, tuple[int, int]]] = {"selection": (820, 880), "probe": (940, 1000)}
 
 # Not part of every installation, generated, or not documentation of the library.
 _EXCLUDED: Final = frozenset(
@@ -86,11 +88,13 @@ def demo_text(part: Text) -> str:
     several parts stays in the evaluation part first, in the calibration part
     second, and is left out of the others: so no two parts share a paragraph.
     The text "probe" is those of the training part's documents whose hashes come
-    last: shares nothing with the other two parts, but the model has learned from it.
+    last, "selection" others of them: they share nothing with the other two parts
+    and with each other, but the model has learned from them.
     """
-    of = "train" if part == "probe" else part
-    earlier = [paragraphs(other) for other in _claims_before(of)]
-    documents = _documents(of, probe=part == "probe")
+    earlier = [paragraphs(other) for other in _claims_before(part)]
+    if part == "selection":
+        earlier.append(_paragraphs_of(_documents("probe")))
+    documents = _documents(part)
     entries = (entry.without(earlier) for document in documents for entry in document)
     return "\n\n".join(str(entry) for entry in entries if entry.paragraphs) + "\n"
 
@@ -98,9 +102,13 @@ def demo_text(part: Text) -> str:
 @cache
 def paragraphs(part: Part) -> frozenset[str]:
     """Return the normalised paragraphs (declaring lines aside) that the part claims."""
+    return _paragraphs_of(_documents(part))
+
+
+def _paragraphs_of(documents: list[list[_Entry]]) -> frozenset[str]:
     return frozenset(
         normalised(paragraph)
-        for document in _documents(part)
+        for document in documents
         for entry in document
         for paragraph in entry.paragraphs
     )
@@ -122,8 +130,11 @@ def part_of(name: str) -> Part:
     return "train"
 
 
-def _is_probed(name: str) -> bool:
-    return int(_digest(name)[:8], 16) % 1000 >= 1000 - _PROBE_PERMILLE
+def _is_in(name: str, text: Text) -> bool:
+    if text not in _SLICES:
+        return part_of(name) == text
+    begin, end = _SLICES[text]
+    return part_of(name) == "train" and begin <= int(_digest(name)[:8], 16) % 1000 < end
 
 
 def normalised(paragraph: str) -> str:
@@ -137,20 +148,18 @@ def split_paragraphs(text: str) -> list[str]:
     return [paragraph.rstrip() for paragraph in found if paragraph.strip()]
 
 
-def _claims_before(part: Part) -> tuple[Part, ...]:
+def _claims_before(text: Text) -> tuple[Part, ...]:
     order: tuple[Part, ...] = ("evaluation", "calibration", "train")
-    return order[: order.index(part)]
+    return order[: order.index("train" if text in _SLICES else text)]
 
 
 @cache
-def _documents(part: Part, *, probe: bool = False) -> list[list[_Entry]]:
-    """Return a part's documents, ordered by the hash of their names: kinds are mixed."""
+def _documents(text: Text) -> list[list[_Entry]]:
+    """Return a text's documents, ordered by the hash of their names: kinds are mixed."""
     stdlib = Path(sysconfig.get_path("stdlib"))
     topics = {f"topic {name}": text for name, text in _topics(stdlib / _TOPICS).items()}
     modules = {f"module {_module_name(path, stdlib)}": path for path in _sources(stdlib)}
-    names = sorted((name for name in {*topics, *modules} if part_of(name) == part), key=_digest)
-    if probe:
-        names = [name for name in names if _is_probed(name)]
+    names = sorted((name for name in {*topics, *modules} if _is_in(name, text)), key=_digest)
     return [
         [_Entry("", "", split_paragraphs(topics[name]))]
         if name in topics

@@ -7,9 +7,9 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
+from llamacpp_pipeline.config.corpus import CorpusConfig
 from llamacpp_pipeline.config.hub_file import HubFile
 from llamacpp_pipeline.config.load import LoadedConfig
-from llamacpp_pipeline.config.schema import CorpusConfig
 from llamacpp_pipeline.demo import MODEL_DIR
 from llamacpp_pipeline.demo import text as demo
 from llamacpp_pipeline.engine.datasets import resolved_datasets
@@ -54,6 +54,9 @@ class Resolver:
             sensitivity=None
             if config.sensitivity is None
             else self.corpus("sensitivity.corpus", config.sensitivity.corpus),
+            selection=None
+            if config.selection_text is None
+            else self.corpus("selection.corpus", config.selection_text),
             references=tuple(
                 self.file(f"references.{at}.path") if given.hub is None else self.hub(given.hub)
                 for at, given in enumerate(config.references)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from llamacpp_pipeline.config.corpus import CorpusConfig
 from llamacpp_pipeline.config.hub_file import HubFile
 from llamacpp_pipeline.config.schema import (
     CalibrationConfig,
     CalibrationText,
-    CorpusConfig,
     PipelineConfig,
 )
 from llamacpp_pipeline.errors import ConfigError

@@ -9,6 +9,7 @@ from llamacpp_pipeline.config.candidates import FIRST, SEPARATOR
 from llamacpp_pipeline.config.schema import PipelineConfig
 from llamacpp_pipeline.config.task_sets import task_sets
 from llamacpp_pipeline.config.variants import VariantConfig
+from llamacpp_pipeline.plan.selection_text import quality_key
 from llamacpp_pipeline.plan.step import RECORD, Input, OutputRef, Step
 from llamacpp_pipeline.plan.tasks import score_of
 from llamacpp_pipeline.stages.select import (
@@ -34,11 +35,6 @@ class Candidate:
     def quantize(self) -> str:
         """Key of the step that makes it."""
         return f"quantize/{self.variant.label}"
-
-    @property
-    def kld(self) -> str:
-        """Key of the step that measures it."""
-        return f"kld/{self.variant.label}"
 
     @property
     def gguf(self) -> OutputRef:
@@ -87,13 +83,15 @@ def sets_of(config: PipelineConfig) -> tuple[str, ...]:
     return tuple(each.name for each in task_sets(config))
 
 
-def selection_inputs(candidates: Sequence[Candidate], sets: Sequence[str]) -> dict[str, Input]:
+def selection_inputs(config: PipelineConfig, candidates: Sequence[Candidate]) -> dict[str, Input]:
     """What the decision needs of each: its file, and the records of its making and its figures."""
     inputs: dict[str, Input] = {}
+    sets = sets_of(config)
     for at, one in enumerate(candidates):
         inputs[file_name(at)] = one.gguf
         inputs[size_name(at)] = OutputRef(step=one.quantize, output=RECORD)
-        inputs[quality_name(at)] = OutputRef(step=one.kld, output=RECORD)
+        measured = quality_key(config, one.variant.label)
+        inputs[quality_name(at)] = OutputRef(step=measured, output=RECORD)
         for number, name in enumerate(sets):
             score = score_of(one.variant.label, name)
             inputs[score_name(at, number)] = OutputRef(step=score, output=RECORD)

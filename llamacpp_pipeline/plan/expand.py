@@ -13,6 +13,7 @@ from llamacpp_pipeline.datasets.imatrix_weights import smallest
 from llamacpp_pipeline.plan.calibration import IMATRIX, Text, refuse_one_text_for_both, texts_of
 from llamacpp_pipeline.plan.candidates import (
     SELECT,
+    Candidate,
     candidates_of,
     final_file,
     selection_inputs,
@@ -23,6 +24,14 @@ from llamacpp_pipeline.plan.datasets import dataset_steps
 from llamacpp_pipeline.plan.order import ordered
 from llamacpp_pipeline.plan.provenance import labelled
 from llamacpp_pipeline.plan.references import ReferenceFile, references_of
+from llamacpp_pipeline.plan.selection_text import (
+    FETCH as FETCH_SELECTION,
+)
+from llamacpp_pipeline.plan.selection_text import (
+    divergence_for_choice,
+    refuse_choosing_on_others,
+    selection_steps,
+)
 from llamacpp_pipeline.plan.sensitivity import (
     FETCH as FETCH_PROBE_TEXT,
 )
@@ -39,6 +48,7 @@ from llamacpp_pipeline.plan.texts import TEXT, as_text, text_params, text_step
 from llamacpp_pipeline.stages import (
     bench,
     check_probe,
+    check_selection,
     check_texts,
     convert,
     curves,
@@ -86,6 +96,7 @@ def expand(config: PipelineConfig, sources: Sources) -> Plan:
     """
     refuse_one_text_for_both(texts_of(config, sources), sources.evaluation)
     refuse_probing_on_others(sources)
+    refuse_choosing_on_others(texts_of(config, sources), sources)
     steps = ordered(steps_of(Expansion(config=config, sources=sources)))
     return Plan(steps=labelled(steps, config))
 
@@ -131,6 +142,15 @@ class Expansion:
         return taken(source, FETCH_PROBE_TEXT, member=asked.corpus.on_hub)
 
     @property
+    def selection_file(self) -> Input:
+        """The file with the text that candidates are chosen on."""
+        corpus, source = self.config.selection_text, self.sources.selection
+        if corpus is None or source is None:
+            message = "no text to choose on was resolved"
+            raise ValueError(message)
+        return taken(source, FETCH_SELECTION, member=corpus.on_hub)
+
+    @property
     def texts(self) -> tuple[Text, ...]:
         """The texts that the imatrix is computed from."""
         return texts_of(self.config, self.sources)
@@ -173,6 +193,10 @@ STAGES: Mapping[str, ToolStage[Any, Any]] = {
     "fetch-calibration": fetch.STAGE,
     "fetch-imatrix": fetch.STAGE,
     "fetch-sensitivity": fetch.STAGE,
+    FETCH_SELECTION: fetch.STAGE,
+    "check-selection": check_selection.STAGE,
+    "reference-selection": perplexity.REFERENCE,
+    "kld-selection": kld.STAGE,
     "check-probe": check_probe.STAGE,
     "probe": probe.STAGE,
     "curves": curves.STAGE,
@@ -216,6 +240,7 @@ def steps_of(plan: Expansion) -> Iterator[Step]:
     yield from importance(plan)
     calibrated = [text_of(text) for text in plan.texts]
     yield from sensitivity_steps(plan, reference=REFERENCE, texts=calibrated)
+    yield from selection_steps(plan, reference=REFERENCE, texts=calibrated)
     yield from dataset_steps(plan)
     yield from measurements(plan, "reference", REFERENCE)
     for key, params in contexts(plan.config).items():
@@ -249,9 +274,12 @@ def fetches(plan: Expansion) -> Iterator[Step]:
     evaluation = (EVALUATION, sources.evaluation, config.evaluation.corpus.on_hub)
     probed = None if config.sensitivity is None else config.sensitivity.corpus.on_hub
     probe_text = (FETCH_PROBE_TEXT, sources.sensitivity, probed)
+    chosen_on = config.selection_text
+    chosen_hub = None if chosen_on is None else chosen_on.on_hub
     for key, source, hub in (
         evaluation,
         probe_text,
+        (FETCH_SELECTION, sources.selection, chosen_hub),
         *((t.fetch, t.source, t.hub) for t in plan.texts),
     ):
         if isinstance(source, HubCommit) and hub is not None:
@@ -383,12 +411,21 @@ def made_and_measured(plan: Expansion, variant: VariantConfig) -> Iterator[Step]
     sets = sets_of(plan.config)
     for one in candidates:
         yield one.placed(quantization(plan, one.variant))
-        yield divergence(plan, one.variant.label, one.gguf)
+        yield measured_for_choice(plan, one)
         if sets:
             yield from task_steps(plan, one.variant.label, one.gguf)
-    params, inputs = selection_params(plan.config, candidates), selection_inputs(candidates, sets)
+    params = selection_params(plan.config, candidates)
+    inputs = selection_inputs(plan.config, candidates)
     yield plan.step(f"{SELECT}/{label}", params=params, inputs=inputs)
+    if plan.config.selection_text is not None:
+        yield divergence(plan, label, made)
     yield from speed(plan, label, made) if sets else further(plan, label, made)
+
+
+def measured_for_choice(plan: Expansion, one: Candidate) -> Step:
+    """The KLD by which a candidate is chosen: on the text for that, or the evaluation text."""
+    measure = divergence if plan.config.selection_text is None else divergence_for_choice
+    return measure(plan, one.variant.label, one.gguf)
 
 
 def quantization(plan: Expansion, variant: VariantConfig) -> Step:

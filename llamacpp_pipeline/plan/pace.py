@@ -13,7 +13,9 @@ BENCH = "its llama-bench speed"
 OTHER_MODELS = "steps of other models"
 BY_TEXT = frozenset({"tasks"})  # stages whose time is told by what they read, not by its size
 BY_OUTPUT = frozenset({"fetch", "fetch-url"})
-AT_ONCE = frozenset({"select", "dataset", "check-texts", "merge-imatrix"})  # soon over
+AT_ONCE = frozenset(
+    {"select", "dataset", "check-texts", "check-selection", "merge-imatrix"}
+)  # soon over
 AS_ASKED = frozenset({"bench"})  # stages whose parameters say how much they do
 
 

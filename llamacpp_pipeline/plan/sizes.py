@@ -112,6 +112,7 @@ def fetched_bytes(step: Step, params: FetchParams, known: Known) -> int | None:
         "fetch": known.sources.model,
         "fetch-evaluation": known.sources.evaluation,
         "fetch-imatrix": known.sources.imatrix,
+        "fetch-selection": known.sources.selection,
     }.get(step.key)
     size = source.size_bytes if isinstance(source, HubCommit) else None
     if step.key == "fetch" and size is None:

@@ -45,6 +45,7 @@ class Sources:
     calibration: tuple[Source, ...] = ()  # as many as config.calibration has texts
     imatrix: Source | None = None  # with config.imatrix
     sensitivity: Source | None = None  # with config.sensitivity
+    selection: Source | None = None  # with config.selection_text
     references: tuple[Source, ...] = ()  # as many as config.references
     datasets: Mapping[str, Source] = field(default_factory=dict)  # parts of sets, by name
     hints: ModelHints = UNKNOWN
@@ -68,6 +69,7 @@ def leaves(sources: Sources) -> Mapping[str, Leaf]:
         **{f"calibration {at + 1}": text for at, text in enumerate(sources.calibration)},
         "imatrix": sources.imatrix,
         "sensitivity": sources.sensitivity,
+        "selection": sources.selection,
         **{f"reference {at + 1}": file for at, file in enumerate(sources.references)},
         **{f"dataset {name}": file for name, file in sources.datasets.items()},
     }

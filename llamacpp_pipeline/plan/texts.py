@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llamacpp_pipeline.config.schema import CorpusConfig
+from llamacpp_pipeline.config.corpus import CorpusConfig
 from llamacpp_pipeline.datasets.registry import known_texts
 from llamacpp_pipeline.plan.step import Input, OutputRef, Step
 from llamacpp_pipeline.stages.text import SOURCE, TextParams

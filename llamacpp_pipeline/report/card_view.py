@@ -78,6 +78,16 @@ def larger_by(document: ResultsDocument) -> str:
     return f"{100 * share:g}"
 
 
+def flattered(document: ResultsDocument) -> bool:
+    """Whether files were chosen by the very figures that they show."""
+    return any(s.chosen_on is None or not s.chosen_on.own_text for s in document.selections)
+
+
+def settled_by_tasks(document: ResultsDocument) -> bool:
+    """Whether a file was chosen by its task scores."""
+    return any(selection.reason == "tasks" for selection in document.selections)
+
+
 def noise_floor(document: ResultsDocument) -> str:
     """The reference's mean KLD against its own logits."""
     floor = document.noise_floor
@@ -98,6 +108,7 @@ VALUES: Mapping[str, Callable[[ResultsDocument], object]] = {
     "commit": commit,
     "fallbacks": fallbacks,
     "fits": fit_lines,
+    "flattered": flattered,
     "has_memory": lambda d: any(row.memory for row in d.variants),
     "has_quality": lambda d: any(row.quality is not None for row in d.variants),
     "larger_by": larger_by,
@@ -112,6 +123,7 @@ VALUES: Mapping[str, Callable[[ResultsDocument], object]] = {
     "recipes": recipe_table,
     "repeated": lambda d: d.speed is not None and d.speed.repetitions > 1,
     "rho_ppl": lambda _: RHO_PPL,
+    "settled_by_tasks": settled_by_tasks,
     "speed": speed_table,
     "sensitive": sensitive_table,
     "start": start_commands,

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from llamacpp_pipeline.report.figures import RHO_PPL, number
 from llamacpp_pipeline.results.document import ResultsDocument
 from llamacpp_pipeline.results.rivals import Beaten, KldDifference, Matched
-from llamacpp_pipeline.results.select import CandidateFigures, Selection
+from llamacpp_pipeline.results.select import CandidateFigures, ChosenOn, Selection
 
+SHOWN = 12  # digits of a digest
 BY: Mapping[str, str] = {
     "only": "the only one small enough",
     "kld": "by its mean KLD",
@@ -23,9 +24,25 @@ def choice_lines(document: ResultsDocument) -> tuple[str, ...]:
     told = {frozenset((found.label, found.against)) for found in document.matched}
     return (
         *map(kept_line, document.selections),
+        *chosen_on_lines(document),
         *map(matched_line, document.matched),
         *(beaten_line(b) for b in document.beaten if frozenset((b.label, b.by)) not in told),
     )
+
+
+def chosen_on_lines(document: ResultsDocument) -> tuple[str, ...]:
+    """`Chosen on wiki.train.raw (n_ctx 512, 100 chunks), not on the evaluation text`, once each."""
+    texts = (selection.chosen_on for selection in document.selections)
+    return tuple(dict.fromkeys(chosen_on_line(text) for text in texts if text is not None))
+
+
+def chosen_on_line(text: ChosenOn) -> str:
+    """On what the choices were made."""
+    if not text.own_text:
+        return "Chosen on the evaluation text"
+    sha256 = f"sha256 {text.corpus.sha256[:SHOWN]}"
+    cut = f"n_ctx {text.n_ctx}, {text.n_chunks} chunks, {sha256}"
+    return f"Chosen on {text.corpus.label} ({cut}), not on the evaluation text"
 
 
 def matched_line(found: Matched) -> str:

@@ -11,6 +11,7 @@ from pydantic import NonNegativeInt
 from llamacpp_pipeline.config.variants import VariantConfig
 from llamacpp_pipeline.errors import PipelineError
 from llamacpp_pipeline.plan.candidates import candidates_of, final_file
+from llamacpp_pipeline.plan.selection_text import REFERENCE
 from llamacpp_pipeline.results.documented import Documented
 from llamacpp_pipeline.results.run import RunRecords, output_file
 from llamacpp_pipeline.stages.convert import ConvertResult
@@ -55,6 +56,7 @@ def published_files(run: RunRecords) -> tuple[PublishedFile, ...]:
 def file_names(run: RunRecords) -> dict[tuple[str, str], str]:
     """(step, output) -> the name that file has, or would have, in the result folder."""
     names = {("reference", "logits"): f"{run.name}-logits.kld"}
+    names[REFERENCE, "logits"] = f"{run.name}-selection-logits.kld"
     for key, prefix in (("convert", ""), ("mmproj", "mmproj-")):
         result = run.result(key, ConvertResult)
         if result is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from llamacpp_pipeline.errors import MixedConditionsError
+from llamacpp_pipeline.plan.selection_text import KLD, REFERENCE
 from llamacpp_pipeline.plan.step import Input, Leaf
 from llamacpp_pipeline.results.documented import Documented
 from llamacpp_pipeline.results.record import StepRecord
@@ -86,11 +87,16 @@ def refuse_mixed_measurements(
         MixedConditionsError: naming the record and what differs.
 
     """
+    cuts = {"kld": reference}
+    chosen_on = run.result(REFERENCE, PerplexityResult)
+    if chosen_on is not None:
+        cuts[KLD] = chosen_on
     for key, record in run.records.items():
-        if key.startswith(("kld/", "bench/", "tasks/")):
+        kind = key.partition("/")[0]
+        if kind in ("kld", "bench", "tasks", KLD, REFERENCE):
             compared = [("BuildId", record.made_by_id, build_id)]
-            if key.startswith("kld/"):
-                compared += _cuts(run.needed_result(key, KldResult), reference)
+            if kind in cuts:
+                compared += _cuts(run.needed_result(key, KldResult), cuts[kind])
             _refuse_unequal(key, compared)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from llamacpp_pipeline.stages import (
     bench,
     check_probe,
+    check_selection,
     check_texts,
     convert,
     curves,
@@ -57,6 +58,7 @@ STAGES: Mapping[str, ToolStage[Any, Any]] = MappingProxyType(
             reference_file.STAGE,
             kld.STAGE,
             check_probe.STAGE,
+            check_selection.STAGE,
             probe.STAGE,
             curves.STAGE,
             sensitivity.STAGE,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from llamacpp_pipeline.demo import demo_text
 from llamacpp_pipeline.toolchain.binaries import Toolchain
 from tests.tools.test_pipeline import Place
 
@@ -93,6 +94,43 @@ def test_another_rule_chooses_again_without_measuring_again(done: Place) -> None
     assert done.events("done") == ["select/small"]
     (selection,) = done.results()["selections"]
     assert (selection["kept"], selection["reason"]) == ("Q4_K_M", "kld")
+
+
+def test_with_a_text_of_its_own_the_choice_is_apart_from_the_figures(done: Place) -> None:
+    own = ("--set", "selection.corpus.demo=selection", "--set", "selection.n_chunks=16")
+    assert done.run("run").returncode == 0
+    before = done.results()["selections"][0]
+    ran = done.run("run", *own)
+    results = done.results()
+    (selection,) = results["selections"]
+
+    assert ran.returncode == 0, ran.stderr
+    candidates = [
+        f"kld-selection/small~{name}" for name in ("base", "Q2_K", "Q4_K_M", "no-imatrix")
+    ]
+    made = {"check-selection", "reference-selection", *candidates, "select/small", "kld/small"}
+    assert set(done.events("done")) == made
+    chosen_on = selection["chosen_on"]
+    assert (chosen_on["own_text"], chosen_on["n_ctx"], chosen_on["n_chunks"]) == (True, 128, 16)
+    assert chosen_on["corpus"]["sha256"] != results["conditions"]["corpus"]["sha256"]
+    (kept,) = (one for one in before["candidates"] if one["name"] == selection["kept"])
+    row = next(row for row in results["variants"] if row["label"] == "small")
+    assert row["quality"]["mean_kld"] == kept["mean_kld"]  # as measured where it was chosen on it
+    apart = {one["name"]: one["mean_kld"] for one in selection["candidates"]}
+    assert apart[selection["kept"]] != row["quality"]["mean_kld"]
+
+
+def test_a_text_to_choose_on_that_has_passages_of_another_is_refused(done: Place) -> None:
+    texts = {part: done.folder / f"{part}.txt" for part in ("evaluation", "mixed")}
+    texts["evaluation"].write_text(demo_text("evaluation"), encoding="utf-8")
+    texts["mixed"].write_text(demo_text("evaluation")[1000:], encoding="utf-8")
+    ran = done.run("run", "--set", f"selection.corpus.path={texts['mixed']}")
+
+    assert ran.returncode == 1
+    assert "of the text to choose on stands in the evaluation text too" in ran.stderr
+    same = done.run("plan", "--set", f"selection.corpus.path={texts['evaluation']}")
+    assert same.returncode == 2
+    assert "the text to choose on is the evaluation text" in same.stderr
 
 
 def test_a_plan_of_another_cut_is_timed_by_what_was_measured(done: Place) -> None:

@@ -258,6 +258,22 @@ ONE_PROBLEM = [
         id="absent-file",
     ),
     pytest.param(
+        GOOD + "selection: {corpus: {path: nowhere.txt}}\n",
+        "a.yaml:7:28: selection.corpus.path: there is no file nowhere.txt",
+        id="absent-text-to-choose-on",
+    ),
+    pytest.param(
+        GOOD + "selection: {corpus: {demo: evaluation}}\n",
+        "a.yaml:7:21: selection.corpus: is the evaluation text, on which is chosen without it:"
+        " leave it out, or name another",
+        id="chosen-on-the-evaluation-text",
+    ),
+    pytest.param(
+        GOOD + "selection: {n_ctx: 128}\n",
+        "a.yaml:7:12: selection: `n_ctx` and `n_chunks` cut a text of its own: give `corpus` too",
+        id="cut-of-no-text",
+    ),
+    pytest.param(
         GOOD.replace("demo: evaluation", "hub: {repo: a/b, file: c.txt, member: d}"),
         "a.yaml:3:17: evaluation.corpus.hub: `member` names a file inside a .zip, which c.txt is"
         " not",

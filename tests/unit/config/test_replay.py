@@ -87,3 +87,12 @@ def test_every_recipe_can_be_made_again_from_what_a_manifest_keeps_of_it(
 
     kept = ("model", "convert", "evaluation", "calibration", "imatrix", "variants", "publish")
     assert {key: getattr(again, key) for key in kept} == {key: getattr(first, key) for key in kept}
+
+
+def test_a_text_to_choose_on_is_needed_only_where_there_is_a_choice() -> None:
+    selection = {"corpus": {"path": "choose.txt"}}
+    choice = {"ftype": "Q4_K_M", "candidates": ["Q4_K_S"]}
+
+    assert "selection" not in replayed(dumped(selection=selection), commits={})
+    kept = replayed(dumped(selection=selection, variants=[choice]), commits={})
+    assert kept["selection"]["corpus"]["path"] == "choose.txt"

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from llamacpp_pipeline.datasets.overlap import shared_share
 from llamacpp_pipeline.demo import PARTS, Part, demo_text, text
+from llamacpp_pipeline.stages.check_probe import MOST_SHARED
 
 
 @pytest.mark.parametrize(("one", "other"), list(combinations(PARTS, 2)))
@@ -51,6 +53,14 @@ def test_the_probe_text_is_some_of_the_training_part_and_none_of_the_others() ->
     assert probe <= shown("train")
     assert not probe & (shown("evaluation") | shown("calibration"))
     assert 40_000 < len(demo_text("probe")) < 200_000
+
+
+def test_the_text_to_choose_on_is_none_of_the_others_to_the_passage() -> None:
+    found = demo_text("selection")
+
+    assert 100_000 < len(found) < 400_000
+    for other in ("evaluation", "calibration", "probe"):
+        assert shared_share(found, [demo_text(other)]) < MOST_SHARED / 2
 
 
 def test_the_parts_are_large_enough_and_most_is_for_training() -> None:

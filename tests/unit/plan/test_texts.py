@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from llamacpp_pipeline.config.corpus import CorpusConfig
 from llamacpp_pipeline.config.load import load
-from llamacpp_pipeline.config.schema import CorpusConfig
 from llamacpp_pipeline.datasets.corpus import known_corpus
 from llamacpp_pipeline.datasets.registry import known_texts
 from llamacpp_pipeline.errors import ConfigError

@@ -10,7 +10,7 @@ def test_every_stage_is_listed_by_its_name() -> None:
         *("imatrix", "quantize", "kld", "bench", "quantize-target", "memory"),
         *("check-texts", "merge-imatrix", "check-imatrix", "reference-file", "select"),
         *("dataset", "fetch-url", "text", "tasks"),
-        *("check-probe", "probe", "curves", "sensitivity"),
+        *("check-probe", "probe", "curves", "sensitivity", "check-selection"),
     }
 
 
@@ -23,5 +23,5 @@ def test_every_stage_counts_something_or_is_over_at_once() -> None:
     assert {name for name, stage in STAGES.items() if stage.progress is None} == {
         *("inspect", "check-texts", "merge-imatrix", "check-imatrix", "reference-file", "select"),
         *("dataset", "fetch-url", "text", "memory"),
-        *("check-probe", "sensitivity"),
+        *("check-probe", "sensitivity", "check-selection"),
     }
