@@ -202,6 +202,8 @@ class Attempt:
 
     def _proven(self, log: str) -> Frozen:
         stage = self.step.stage
+        if stage.take is not None:
+            stage.take(self.step.params, self.paths)
         missing = missing_output(self.folder, self.step)
         if missing is not None:
             explained = stage.explain(log)
@@ -246,7 +248,7 @@ def _attempted(
     order: Order, workshop: Workshop, reporter: Reporter, timesheet: Timesheet, *, attempts: int
 ) -> Entry:
     store, step = workshop.store, order.step
-    with store.workplace(order.fingerprint) as folder, _shared(order, store) as shared:
+    with store.workplace(order.fingerprint) as folder, _shared(order, workshop) as shared:
         try:
             _refuse_too_little_room(order, store)
             attempt = Attempt(order, workshop, folder, shared=shared)
@@ -269,13 +271,14 @@ def _attempted(
 
 
 @contextmanager
-def _shared(order: Order, store: Store) -> Iterator[Path | None]:
+def _shared(order: Order, workshop: Workshop) -> Iterator[Path | None]:
     """The folder of the step's stage that it shares with others, while it is used."""
-    key = shared_key(order.step, supplies(order.step, order.entries))
+    build = workshop.tools.identity(order.step.stage.made_by)
+    key = shared_key(order.step, supplies(order.step, order.entries), build=build)
     if key is None:
         yield None
         return
-    with in_common(store, key) as folder:
+    with in_common(workshop.store, key) as folder:
         yield folder
 
 

@@ -53,16 +53,19 @@ def laid_out(folder: Path, step: Step, inputs: Mapping[str, Supply]) -> Paths:
     return paths
 
 
-def shared_key(step: Step, inputs: Mapping[str, Supply]) -> str | None:
+def shared_key(step: Step, inputs: Mapping[str, Supply], *, build: str) -> str | None:
     """Which shared folder of the store the step uses; None where its stage has none.
 
     By what the stage names alone: the folder holds what a tool checks before it reuses it.
+    `build` is what the stage's tool is identified by.
     """
-    if not step.stage.shared_by:
+    stage = step.stage
+    if not stage.shared_by:
         return None
-    named = sorted(step.stage.shared_by & inputs.keys())
+    named = sorted(stage.shared_by & inputs.keys())
     same = {name: inputs[name].recorded.digest for name in named}
-    return sha256_of_text(json.dumps([step.stage.name, same]))
+    made = [stage.version, build] if stage.shared_by_build else []
+    return sha256_of_text(json.dumps([stage.name, same, *made]))
 
 
 def with_shared(folder: Path, paths: Paths, shared: Path) -> Paths:

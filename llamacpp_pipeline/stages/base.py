@@ -91,7 +91,10 @@ class ToolStage(Generic[P, R]):
     `explain` receives the output of a child that failed; where it knows the cause it returns an
     error with the fix, to be raised (with the log's path) instead of a general one.
     `shared_by` names inputs: all steps of this stage that have these same inputs share a folder
-    in the store, for what a tool may reuse but what never changes a result.
+    in the store, for what a tool may reuse but what never changes a result. With
+    `shared_by_build` only those share it that are also of one version and one build.
+    `take` is called when a child ended well, before its outputs are looked at: it puts there what
+    the tool left in that folder.
     `tool` is a llama.cpp binary, "convert_hf_to_gguf", or a module of this package
     that is run as `python -m`.
     `lane`: "device" measures one model and takes one device; "host" computes without a GPU;
@@ -116,6 +119,8 @@ class ToolStage(Generic[P, R]):
     lane: Lane = "alone"  # beside what it may run, where `placement.devices` names several
     machine_bound: bool = False  # its numbers are of this machine and placement: hash both
     shared_by: frozenset[str] = frozenset()
+    shared_by_build: bool = False  # what is shared are numbers of the build
+    take: Callable[[P, Paths], None] | None = None
     labels: Labels | None = None  # None: its files cannot be told anything
     environment: frozenset[str] = field(default_factory=frozenset)  # variables it may see
 

@@ -13,6 +13,7 @@ from llamacpp_pipeline.stages.gguf_facts import read_gguf
 from llamacpp_pipeline.stages.llama_failures import Known, explain_by, refuse_error_records, without
 from llamacpp_pipeline.stages.llama_failures import explain as explain_any
 from llamacpp_pipeline.stages.perplexity import refuse_empty
+from llamacpp_pipeline.stages.probe_kept import kept_file, take
 from llamacpp_pipeline.stages.probe_lines import TOOL, Measurement, read_measurements
 from llamacpp_pipeline.stages.quant_types import known_tensor_type
 from llamacpp_pipeline.stages.tool_flags import cut_flags, placement_flags
@@ -51,6 +52,11 @@ CAUSES = (
         line=re.compile(r"probe: error: (?P<what>tensors that are split over devices .*)"),
         message="{what}",
         hint="take --split-mode out of placement.extra",
+    ),
+    Known(
+        line=re.compile(r"probe: error: --results: '.*' is a file of something else"),
+        message="what an earlier run has measured cannot be read",
+        hint="remove it: `llamacpp-pipeline cache prune --shared`; it is measured again",
     ),
 )
 
@@ -105,7 +111,7 @@ def argv(params: ProbeParams, paths: Paths) -> Argv:
         *("--model", str(paths["model"])),
         *("--file", str(paths["corpus"]), "--no-escape"),
         *(() if imatrix is None else ("--imatrix", str(imatrix))),
-        *("--results", str(paths["measurements"])),
+        *("--results", str(kept_file(params, paths))),
         *("--types", ",".join(params.types)),
         *("--hold", params.hold),
         *number("--bands", params.bands),
@@ -185,6 +191,9 @@ STAGE = ToolStage(
     placement=placement_flags,
     complete=complete,
     explain=explain,
+    shared_by=frozenset({"model", "corpus", "imatrix"}),
+    shared_by_build=True,
+    take=take,
     progress=ProgressPattern(
         done=re.compile(r"probe: progress .*\((?P<n>\d+) of \d+ measurements"),
         total=PLANNED,

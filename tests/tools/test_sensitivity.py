@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
+from llamacpp_pipeline.stages.probe_lines import read_measurements
 from llamacpp_pipeline.stages.quantize import TENSOR_TYPES
 from llamacpp_pipeline.toolchain.binaries import Toolchain
 from tests.tools.test_pipeline import PROGRAM, Place
@@ -88,3 +93,47 @@ def test_a_probe_text_that_is_evaluated_on_is_refused_before_anything_runs(
     ran = Place(tmp_path).run("run")
     assert ran.returncode == 2
     assert "figures would flatter" in ran.stderr
+
+
+def test_a_killed_probe_goes_on_from_its_measurements(
+    done: Place, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """SIGKILL in the middle; what comes out is what a run that was let alone measured."""
+    place = Place(tmp_path_factory.mktemp("killed"))
+    (place.folder / "small.yaml").write_text(CONFIG)
+    shutil.copytree(done.folder / "store", place.folder / "store", symlinks=True)
+    whole = only_probe(place)
+    expected = read_measurements(whole / "measurements.jsonl")
+    shutil.rmtree(whole)
+    shutil.rmtree(place.folder / "store" / "shared")
+    (place.folder / "store" / "shared").mkdir()
+
+    with subprocess.Popen(place.command("run"), stderr=subprocess.DEVNULL) as process:
+        while n_kept(place) < 5 and process.poll() is None:
+            time.sleep(0.02)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    ran = place.run("run")
+
+    assert ran.returncode == 0, ran.stderr
+    assert only_probe(place).name == whole.name
+    found = read_measurements(only_probe(place) / "measurements.jsonl")
+    assert [(m.key, m.chunk_kld) for m in found] == [(m.key, m.chunk_kld) for m in expected]
+    planned = re.search(
+        r"probe: (\d+) measurements, (\d+) of them reused", (only_probe(place) / "log").read_text()
+    )
+    assert planned is not None
+    assert int(planned[1]) == len(expected)
+    assert 5 <= int(planned[2]) < len(expected)
+
+
+def only_probe(place: Place) -> Path:
+    """The folder of the probe's entry in the store."""
+    (file,) = (place.folder / "store").glob("objects/*/*/measurements.jsonl")
+    return file.parent
+
+
+def n_kept(place: Place) -> int:
+    """Whole lines that the probe keeps, whatever becomes of it."""
+    kept = (place.folder / "store" / "shared").glob("*/*.jsonl")
+    return sum(file.read_bytes().count(b"\n") for file in kept)

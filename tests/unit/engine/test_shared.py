@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from llamacpp_pipeline.engine.execute import RunReport, execute
+from llamacpp_pipeline.engine.leaves import leaf_from_file
 from llamacpp_pipeline.engine.shared import (
     discard_shared,
     in_common,
@@ -23,6 +24,7 @@ from llamacpp_pipeline.stages.base import SHARED, Argv, Paths
 from tests.unit.engine.mill import (
     GRIND,
     FakeRunner,
+    FakeTools,
     GrindParams,
     Play,
     Recorder,
@@ -57,12 +59,14 @@ def store(tmp_path: Path) -> Store:
     return store_in(tmp_path)
 
 
-def made(store: Store, whole: Plan, *plays: Play) -> tuple[RunReport, FakeRunner]:
+def made(
+    store: Store, whole: Plan, *plays: Play, build_id: str = "build-1"
+) -> tuple[RunReport, FakeRunner]:
     runner = FakeRunner(*plays)
     report = execute(
         whole,
-        fingerprints=identified(whole),
-        workshop=workshop(store, runner),
+        fingerprints=identified(whole, build_id),
+        workshop=replace(workshop(store, runner), tools=FakeTools(build_id=build_id)),
         reporter=Recorder(),
     )
     return report, runner
@@ -102,6 +106,55 @@ def test_what_was_measured_before_an_interrupt_is_kept(store: Store) -> None:
     made(store, whole, Play(before=measured))
 
     assert states(store) == ["measured\nmeasured\n"]
+
+
+@pytest.mark.parametrize(("by_build", "n_folders"), [(False, 1), (True, 2)])
+def test_another_build_has_another_folder_where_its_numbers_are_shared(
+    store: Store, tmp_path: Path, *, by_build: bool, n_folders: int
+) -> None:
+    (tmp_path / "wheat").write_text("grain")
+    stage = replace(SHARING, shared_by_build=by_build)
+    whole = plan(
+        step(
+            "a",
+            stage=stage,
+            grain=leaf_from_file(tmp_path / "wheat", "wheat", digests=store.digests),
+        )
+    )
+
+    made(store, whole, Play(before=measured), build_id="build-1")
+    made(store, whole, Play(before=measured), build_id="build-2")
+
+    assert len(states(store)) == n_folders
+
+
+def test_an_output_is_taken_of_it_before_outputs_are_looked_at(store: Store) -> None:
+    def take(params: GrindParams, paths: Paths) -> None:
+        assert params.fineness > 0
+        paths["flour"].write_text((paths[SHARED] / "state").read_text())
+
+    stage = replace(SHARING, take=take)
+    whole = plan(step("wheat"), step("a", stage=stage, grain=flour_of("wheat")))
+    killed = Play(before=measured, files={}, error=InterruptedRunError("killed"))
+
+    with pytest.raises(InterruptedRunError):
+        made(store, whole, Play(), killed)
+    report, _ = made(store, whole, Play(before=measured, files={}))
+
+    assert report.entries["a"].path("flour").read_text() == "measured\nmeasured\n"
+
+
+def test_nothing_is_taken_of_a_child_that_failed(store: Store) -> None:
+    def take(params: GrindParams, paths: Paths) -> None:
+        raise AssertionError((params, paths))
+
+    stage = replace(SHARING, take=take)
+    whole = plan(step("wheat"), step("a", stage=stage, grain=flour_of("wheat")))
+
+    report, _ = made(store, whole, Play(), Play(before=measured, exit_code=1))
+
+    assert report.exit_code == 1
+    assert states(store) == ["measured\n"]
 
 
 def test_a_folder_in_use_is_not_removed(store: Store) -> None:

@@ -8,7 +8,9 @@ import pytest
 from pydantic import ValidationError
 
 from llamacpp_pipeline.errors import InputError, PipelineError, UnreadableOutputError
+from llamacpp_pipeline.stages.base import SHARED
 from llamacpp_pipeline.stages.probe import STAGE, ProbeParams, argv, complete, explain, parse
+from llamacpp_pipeline.stages.probe_kept import kept_file
 from llamacpp_pipeline.stages.probe_lines import read_measurements
 from tests.unit.stages.makers import LOGS, recorded, write_gguf
 
@@ -25,6 +27,7 @@ def paths(tmp_path: Path) -> dict[str, Path]:
         "corpus": corpus,
         "imatrix": tmp_path / "i.gguf",
         "measurements": measurements,
+        SHARED: tmp_path / "shared",
     }
 
 
@@ -35,7 +38,7 @@ def test_every_number_is_passed_none_is_left_to_the_tool(paths: dict[str, Path])
     assert argv(params, paths) == (
         TOOL,
         *("--model", str(paths["model"]), "--file", str(paths["corpus"]), "--no-escape"),
-        *("--imatrix", str(paths["imatrix"]), "--results", str(paths["measurements"])),
+        *("--imatrix", str(paths["imatrix"]), "--results", str(kept_file(params, paths))),
         *("--types", "q4_K,q8_0", "--hold", "native"),
         *("--bands", "4", "--precision", "0.1", "--minutes", "30.0"),
         *("--ctx-size", "256", "--batch-size", "2048", "--ubatch-size", "512"),
@@ -122,6 +125,7 @@ def test_another_cut_than_asked_for_is_refused(paths: dict[str, Path]) -> None:
     [
         pytest.param("text_too_short", "probe text is too short", "n_ctx", id="short"),
         pytest.param("not_a_model", "is not a GGUF", "again", id="no-model"),
+        pytest.param("kept_is_other", "cannot be read", "cache prune --shared", id="kept"),
         pytest.param("no_imatrix_data", "no tensor can be made", "calibration", id="no-imatrix"),
     ],
 )
