@@ -108,12 +108,14 @@ def test_a_killed_probe_goes_on_from_its_measurements(
     shutil.rmtree(place.folder / "store" / "shared")
     (place.folder / "store" / "shared").mkdir()
 
-    with subprocess.Popen(place.command("run"), stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(
+        place.command("run", "--only", "probe"), stderr=subprocess.DEVNULL
+    ) as process:
         while n_kept(place) < 5 and process.poll() is None:
             time.sleep(0.02)
         process.kill()
     assert process.returncode == -signal.SIGKILL
-    ran = place.run("run")
+    ran = place.run("run", "--only", "probe")
 
     assert ran.returncode == 0, ran.stderr
     assert only_probe(place).name == whole.name
