@@ -73,9 +73,9 @@ class Place:
 
     def digests(self) -> dict[str, str]:
         return {
-            file.name: hashlib.sha256(file.read_bytes()).hexdigest()
-            for file in sorted(self.out.iterdir())
-            if file.name != NAME
+            str(file.relative_to(self.out)): hashlib.sha256(file.read_bytes()).hexdigest()
+            for file in sorted(self.out.rglob("*"))
+            if file.is_file() and file.name != NAME
         }
 
 
