@@ -73,10 +73,11 @@ def scorer(toolchain: Toolchain, tmp_path_factory: pytest.TempPathFactory) -> Sc
         "weights": folder / "weights.json",
     }  # fmt: skip
     params = convert.ConvertParams(model_name="Demo", pre_tokenizer=PRE_TOKENIZER)
-    for tool, *arguments in (
-        weights.STAGE.argv(weights.WeightsParams(), paths),
-        convert.STAGE.argv(params, paths),
+    for command in (
+        lambda: weights.STAGE.argv(weights.WeightsParams(), paths),
+        lambda: convert.STAGE.argv(params, paths),  # which reads what the first has found
     ):
+        tool, *arguments = command()
         subprocess.run([*toolchain.prefix(tool), *arguments], check=True, capture_output=True)
     return Scorer(toolchain, paths["gguf"])
 

@@ -14,6 +14,7 @@ from llamacpp_pipeline.config.schema import ToolchainConfig
 from llamacpp_pipeline.errors import ToolchainError
 from llamacpp_pipeline.process.runner import LocalRunner
 from llamacpp_pipeline.toolchain.binaries import describe, ensure
+from llamacpp_pipeline.toolchain.flags import TARGETS
 from llamacpp_pipeline.toolchain.places import Places
 from tests.tools.small_project import series, small_places, small_project
 from tests.unit.toolchain.scripted import RecordingTalk, ScriptedRunner
@@ -46,7 +47,8 @@ def test_a_source_becomes_patched_binaries_once(tmp_path: Path, runner: LocalRun
     assert printed(toolchain.bin_dir / "llama-bench") == "patched\ncommit local of ./main.cpp\n"
     assert "patched" not in (tmp_path / "own" / "main.cpp").read_text(encoding="utf-8")
     assert toolchain.note is not None
-    assert talk.counted[-1] == (10, 10)
+    n_jobs = 2 * len(TARGETS)  # each is compiled, and linked
+    assert talk.counted[-1] == (n_jobs, n_jobs)
 
     silent = ScriptedRunner()
     again = ensure(wanted, runner=silent, places=places)
