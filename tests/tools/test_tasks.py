@@ -26,7 +26,7 @@ from llamacpp_pipeline.demo.tasks import demo_tasks
 from llamacpp_pipeline.errors import InputError
 from llamacpp_pipeline.stages import convert, tasks, weights
 from llamacpp_pipeline.stages.answer_bits import unpacked
-from llamacpp_pipeline.stages.base import Placement
+from llamacpp_pipeline.stages.base import Argv, Placement
 from llamacpp_pipeline.stages.dataset import DatasetParams, PartParams, converted_files
 from llamacpp_pipeline.stages.tasks import TasksParams, TasksResult
 from llamacpp_pipeline.toolchain.binaries import Toolchain
@@ -73,12 +73,13 @@ def scorer(toolchain: Toolchain, tmp_path_factory: pytest.TempPathFactory) -> Sc
         "weights": folder / "weights.json",
     }  # fmt: skip
     params = convert.ConvertParams(model_name="Demo", pre_tokenizer=PRE_TOKENIZER)
-    for command in (
-        lambda: weights.STAGE.argv(weights.WeightsParams(), paths),
-        lambda: convert.STAGE.argv(params, paths),  # which reads what the first has found
-    ):
-        tool, *arguments = command()
+
+    def run(argv: Argv) -> None:
+        tool, *arguments = argv
         subprocess.run([*toolchain.prefix(tool), *arguments], check=True, capture_output=True)
+
+    run(weights.STAGE.argv(weights.WeightsParams(), paths))
+    run(convert.STAGE.argv(params, paths))  # which reads what the first has found
     return Scorer(toolchain, paths["gguf"])
 
 
