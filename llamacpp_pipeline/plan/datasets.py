@@ -19,7 +19,7 @@ from llamacpp_pipeline.stages.fetch import FetchParams
 from llamacpp_pipeline.stages.fetch_url import FetchUrlParams
 
 if TYPE_CHECKING:
-    from llamacpp_pipeline.plan.expand import Expansion
+    from llamacpp_pipeline.plan.expansion import Expansion
 
 FETCH = "fetch-dataset"
 DATASET = "dataset"

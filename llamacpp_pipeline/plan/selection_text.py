@@ -18,7 +18,7 @@ from llamacpp_pipeline.stages.kld import KldParams
 from llamacpp_pipeline.stages.perplexity import PerplexityParams
 
 if TYPE_CHECKING:
-    from llamacpp_pipeline.plan.expand import Expansion
+    from llamacpp_pipeline.plan.expansion import Expansion
 
 FETCH = "fetch-selection"
 CHECK = "check-selection"

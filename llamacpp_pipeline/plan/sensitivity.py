@@ -16,7 +16,7 @@ from llamacpp_pipeline.stages.probe import ProbeParams
 from llamacpp_pipeline.stages.sensitivity import SensitivityParams
 
 if TYPE_CHECKING:
-    from llamacpp_pipeline.plan.expand import Expansion
+    from llamacpp_pipeline.plan.expansion import Expansion
 
 FETCH = "fetch-sensitivity"
 WEIGHTS = OutputRef(step="sensitivity", output="weights")

@@ -12,7 +12,7 @@ from llamacpp_pipeline.plan.step import Input, Step
 from llamacpp_pipeline.stages.tasks import TaskCut, TasksParams
 
 if TYPE_CHECKING:
-    from llamacpp_pipeline.plan.expand import Expansion
+    from llamacpp_pipeline.plan.expansion import Expansion
 
 TASKS = "tasks"
 

@@ -10,7 +10,7 @@ from llamacpp_pipeline.plan.step import Input, OutputRef, Step
 from llamacpp_pipeline.stages.text import SOURCE, TextParams
 
 if TYPE_CHECKING:
-    from llamacpp_pipeline.plan.expand import Expansion
+    from llamacpp_pipeline.plan.expansion import Expansion
 
 TEXT = "text"
 FETCH = "fetch-"
