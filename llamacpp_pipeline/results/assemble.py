@@ -69,7 +69,7 @@ def results_document(
         references=references,
         noise_floor=run.result(NOISE_FLOOR, KldResult),
         imatrix=imatrix_facts(run),
-        sensitivity=sensitivity_facts(run),
+        sensitivity=sensitivity_facts(run, (*variants, *references)),
         selections=selections(run),
         matched=matched_rows((*variants, *references), _matches(run)),
         beaten=beaten_rows((*variants, *references)),

@@ -37,6 +37,7 @@ def _row(run: RunRecords, name: str) -> VariantRow:
         published=False,
         sha256=given.sha256,
         size=Size(**result.model_dump(include=set(Size.model_fields))),
+        tensors=result.type_of,
         memory=memory_needs(run, result.tensor_bytes),
         origin=Origin(
             repo=repo or None,

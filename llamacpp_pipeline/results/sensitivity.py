@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 
+from llamacpp_pipeline.results.curve_fit import CurveFit, curve_fit
 from llamacpp_pipeline.results.documented import Documented
+from llamacpp_pipeline.results.measuring_price import MeasuringPrice, measuring_price
+from llamacpp_pipeline.results.predicted import Known, Prediction, predictions
 from llamacpp_pipeline.results.run import RunRecords
+from llamacpp_pipeline.results.table import VariantRow
 from llamacpp_pipeline.stages.check_probe import CheckProbeResult
 from llamacpp_pipeline.stages.probe import ProbeParams, ProbeResult
 from llamacpp_pipeline.stages.sensitivity import SensitivityResult
@@ -57,6 +63,8 @@ class SensitivityFacts(Documented):
     """Chunks measured; with a precision, at most."""
     types: tuple[str, ...]
     """Types that every tensor was measured at."""
+    bands: PositiveInt | None = None
+    """Ranges of layers whose tensors of a role were measured together; absent: one by one."""
     hold: str
     """native: computed as a quantized file is on that machine; dequantized: the weights alone."""
     n_measurements: PositiveInt
@@ -73,26 +81,48 @@ class SensitivityFacts(Documented):
     """Tensors that keep the prior, scaled to the measured ones."""
     tensors: tuple[MeasuredTensor, ...]
     """Every tensor that was measured, in the file's order."""
+    price: MeasuringPrice | None = None
+    """What measuring took."""
+    fit: CurveFit | None = None
+    """How well some types predict others."""
+    predictions: tuple[Prediction, ...] = ()
+    """Each file's predicted mean KLD beside the measured one."""
 
 
-def sensitivity_facts(run: RunRecords) -> SensitivityFacts | None:
-    """The section; None where nothing was measured."""
+def sensitivity_facts(run: RunRecords, rows: Sequence[VariantRow] = ()) -> SensitivityFacts | None:
+    """The section, with a prediction for each of `rows`; None where nothing was measured."""
     found = run.result("sensitivity", SensitivityResult)
     probed, checked = run.result("probe", ProbeResult), run.result("check-probe", CheckProbeResult)
     if found is None or probed is None or checked is None:
         return None
     asked = ProbeParams.model_validate(run.needed("probe").params)
+    tensors = _tensors(found)
     return SensitivityFacts(
         probe_digest=checked.digest,
         shared_with_evaluation=checked.shared_with_evaluation,
         n_ctx=probed.n_ctx,
         n_chunks=probed.n_chunks,
         types=asked.types,
+        bands=asked.bands,
         hold=asked.hold,
         n_missing=probed.n_missing,
-        tensors=_tensors(found),
+        tensors=tensors,
+        price=measuring_price(run),
+        fit=curve_fit(found),
+        predictions=predictions(rows, known(tensors), noise=found.noise),
         **found.model_dump(include=set(SensitivityFacts.model_fields) - {"tensors"}),
     )
+
+
+def known(tensors: Sequence[MeasuredTensor]) -> Mapping[str, Known]:
+    """What predictions need of each tensor."""
+    return {
+        tensor.name: Known(
+            alpha=tensor.alpha.value,
+            divergences={at.type: at.divergence for at in tensor.types},
+        )
+        for tensor in tensors
+    }
 
 
 def _tensors(found: SensitivityResult) -> tuple[MeasuredTensor, ...]:

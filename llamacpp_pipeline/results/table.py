@@ -102,6 +102,9 @@ class VariantRow(Documented):
     """How it was quantized; absent for the reference and for other publishers' files."""
     allocation: Allocation | None = None
     """How its types were chosen, where it was asked for by its size."""
+    tensors: dict[str, str] = {}
+    """Tensor to its ggml type, of all that can be quantized; empty for the reference, and where
+    the record is of a version that did not tell."""
     memory: tuple[MemoryNeed, ...] = ()
     """What it needs in memory, by context; empty where not asked for."""
     labels: dict[str, str | int] = {}
@@ -181,6 +184,7 @@ def _variant_row(
         recipe=_recipe(record, result),
         labels=record.labels,
         allocation=_allocation(variant, record, result),
+        tensors=_tensors(result),
         memory=memory_needs(run, result.tensor_bytes),
         ppl=None if quality is None else quality.ppl,
         quality=quality,
@@ -223,6 +227,12 @@ def _allocation(
     if not isinstance(result, TargetResult):
         return None
     return allocation(variant, TargetParams.model_validate(record.params), result)
+
+
+def _tensors(result: QuantizeResult) -> dict[str, str]:
+    if isinstance(result, TargetResult):
+        return {tensor.name: tensor.type for tensor in result.tensors}
+    return result.type_of
 
 
 def speeds(run: RunRecords, key: str) -> tuple[BenchRow, ...]:

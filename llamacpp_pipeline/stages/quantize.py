@@ -34,6 +34,7 @@ from llamacpp_pipeline.stages.tensor_rules import (
     OUTPUT,
     Rules,
     quantizable,
+    quantized_types,
     refuse_idle_rules,
     refuse_missing_imatrix,
 )
@@ -142,6 +143,9 @@ class QuantizeResult(Frozen):
     types: dict[str, int]  # ggml type -> tensors stored in it
     overridden: dict[str, int]  # regex of `tensor_types` -> tensors it decided
     fallbacks: tuple[str, ...]  # tensors whose rows did not fit the type asked for
+    type_of: dict[
+        str, str
+    ] = {}  # of each tensor that can be quantized; records of before have none
 
 
 def argv(params: QuantizeParams, paths: Paths) -> Argv:
@@ -198,6 +202,7 @@ def parse(log: str, paths: Paths) -> QuantizeResult:
         types=facts.types,
         overridden={},  # which patterns there were, only the parameters tell: see complete()
         fallbacks=read_fallbacks(log),
+        type_of=quantized_types(facts),
     )
 
 

@@ -22,6 +22,7 @@ from llamacpp_pipeline.stages.base import Argv, Frozen, Paths, ToolStage
 from llamacpp_pipeline.stages.gguf_facts import GgufFacts, GgufTensor, read_gguf
 from llamacpp_pipeline.stages.gguf_vocabulary import Vocabulary, read_vocabulary
 from llamacpp_pipeline.stages.llama_log import complaints
+from llamacpp_pipeline.stages.tensor_rules import quantized_types
 from llamacpp_pipeline.units import size_text
 
 TOOL = "llamacpp_pipeline.stages.reference_file"
@@ -59,6 +60,9 @@ class ReferenceResult(Frozen):
     repo_url: str | None
     imatrix_dataset: str | None
     notes: tuple[str, ...]
+    type_of: dict[
+        str, str
+    ] = {}  # of each tensor that can be quantized; records of before have none
 
 
 def argv(params: ReferenceParams, paths: Paths) -> Argv:
@@ -103,6 +107,7 @@ def checked(model: Path, file: Path) -> ReferenceResult:
         file_bpw=theirs.file_bpw,
         types=theirs.types,
         notes=tuple(notes),
+        type_of=quantized_types(theirs),
         **{field: text if isinstance(text, str) else None for field, text in told.items()},
     )
 

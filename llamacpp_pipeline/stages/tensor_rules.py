@@ -56,6 +56,11 @@ def quantizable(tensor: GgufTensor) -> bool:
     )
 
 
+def quantized_types(facts: GgufFacts) -> dict[str, str]:
+    """The ggml type of each tensor that llama-quantize may change, in the file's order."""
+    return {tensor.name: tensor.type for tensor in facts.tensors if quantizable(tensor)}
+
+
 def refuse_idle_rules(rules: Rules, model: GgufFacts) -> None:
     """Refuse a pattern that would decide nothing.
 

@@ -64,6 +64,8 @@ def test_a_file_of_this_model_is_described(paths: dict[str, Path]) -> None:
     assert (result.architecture, result.n_tensors) == ("qwen35", len(TENSORS))
     assert result.types == {"f32": len(TENSORS)}
     assert result.bpw == 32.0
+    assert result.type_of["output.weight"] == "f32"
+    assert set(result.type_of) < set(TENSORS)
     assert result.file_bytes == paths["file"].stat().st_size
     assert (result.quantized_by, result.imatrix_dataset) == ("Them", "their.txt")
     assert result.repo_url is None
