@@ -49,6 +49,7 @@ BY_SIZE = {
     "fit.memory": "the memory: 24GB, 24GiB",
     "fit.context": "tokens of context",
     "fit.kv_type": "type of the KV cache: f16, q8_0 and others",
+    "kld": "or the smallest file predicted to have this mean KLD, by `sensitivity:`; also a list",
     "match": "or as many bits per weight as that variant or reference; a list makes a ladder",
 }
 CANDIDATE = {

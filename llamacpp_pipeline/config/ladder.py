@@ -8,7 +8,7 @@ from dataclasses import replace
 from llamacpp_pipeline.config.nodes import Node
 from llamacpp_pipeline.errors import ConfigError
 
-RUNGS = ("bpw", "size", "match")  # keys that may have a list: one variant for each value of it
+RUNGS = ("bpw", "size", "match", "kld")  # may have a list: one variant for each value of it
 
 
 def with_full_recipes(tree: Node) -> Node:

@@ -13,7 +13,7 @@ from llamacpp_pipeline.stages.base import Frozen
 from llamacpp_pipeline.stages.memory import KvType
 from llamacpp_pipeline.stages.quant_types import UNQUANTIZED
 from llamacpp_pipeline.stages.quantize import Ftype
-from llamacpp_pipeline.stages.quantize_target import Bpw, TargetRules
+from llamacpp_pipeline.stages.quantize_target import Bpw, Kld, TargetRules
 
 OF_TARGETS = (
     "type_set",
@@ -23,8 +23,8 @@ OF_TARGETS = (
     "sensitivity",
 )  # mean nothing with an ftype
 SensitivitySource = Literal["measured", "prior"]
-Way = Literal["ftype", "bpw", "size", "fit", "match"]
-WAYS: tuple[Way, ...] = ("ftype", "bpw", "size", "fit", "match")
+Way = Literal["ftype", "bpw", "size", "fit", "match", "kld"]
+WAYS: tuple[Way, ...] = ("ftype", "bpw", "size", "fit", "match", "kld")
 
 
 class FitConfig(Frozen):
@@ -46,6 +46,7 @@ class VariantConfig(TargetRules):
     size: Bytes | None = None  # a file of at most so many bytes
     fit: FitConfig | None = None  # the largest file that still fits
     match: str | None = None  # as many bits per weight as that variant
+    kld: Kld | None = None  # the smallest file that is predicted to have no more, nats
     name: FileStem | None = None  # default: what it is asked for by
     imatrix: bool = True
     candidates: Candidates = ()  # other ways to make it, of which the best is kept
@@ -66,7 +67,7 @@ class VariantConfig(TargetRules):
         fields = type(self).model_fields
         stray = [name for name in OF_TARGETS if getattr(self, name) != fields[name].default]
         if self.ftype is not None and stray:
-            message = f"{stray[0]} is for variants by bpw, size, fit or match, not by ftype"
+            message = f"{stray[0]} is for variants by bpw, size, fit, match or kld, not by ftype"
             raise ValueError(message)
         if self.ftype is None and self.pure:
             message = "pure asks for one type everywhere, a size for a choice of types"
@@ -84,16 +85,17 @@ class VariantConfig(TargetRules):
     @property
     def label(self) -> str:
         """The variant's name in tables and file names."""
-        if self.name is not None:
-            return self.name
-        if self.ftype is not None:
-            return self.ftype
+        said = self.name or self.ftype
+        if said is not None:
+            return said
         if self.bpw is not None:
             return f"{self.bpw:g}bpw"
         if self.size is not None:
             return size_label(self.size)
         if self.fit is not None:
             return f"fit-{size_label(self.fit.memory)}-{self.fit.context}"
+        if self.kld is not None:
+            return f"kld{self.kld:g}"
         return f"{self.match}-matched"
 
     def or_from(self, default: Candidates) -> VariantConfig:

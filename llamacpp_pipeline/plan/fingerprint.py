@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from llamacpp_pipeline.plan.order import ordered
 from llamacpp_pipeline.plan.step import Input, Leaf, Plan, Step
-from llamacpp_pipeline.stages.base import MadeBy
+from llamacpp_pipeline.stages.base import ADDED_LATER, MadeBy
 
 Identity = Callable[[MadeBy], str]
 Document = dict[str, Any]
@@ -91,8 +91,7 @@ def canonical(value: object) -> Any:  # noqa: ANN401  any JSON value
 
     """
     if isinstance(value, BaseModel):
-        fields = type(value).model_fields
-        return {"tag": "fields", **{name: canonical(getattr(value, name)) for name in fields}}
+        return {"tag": "fields", **{name: canonical(said) for name, said in hashed(value)}}
     if isinstance(value, Mapping):
         return {"tag": "pairs", "pairs": [[str(k), canonical(v)] for k, v in value.items()]}
     if isinstance(value, (tuple, list)):
@@ -104,6 +103,14 @@ def canonical(value: object) -> Any:  # noqa: ANN401  any JSON value
         return value
     message = f"{value!r} of type {type(value).__name__} cannot be part of a fingerprint"
     raise TypeError(message)
+
+
+def hashed(value: BaseModel) -> Iterator[tuple[str, object]]:
+    """The fields of a value, but those that were added later and are not used."""
+    for name, field in type(value).model_fields.items():
+        said = getattr(value, name)
+        if said is not None or ADDED_LATER not in field.metadata:
+            yield name, said
 
 
 def explain(old: Document, new: Document) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 FETCH = "fetch-sensitivity"
 WEIGHTS = OutputRef(step="sensitivity", output="weights")
+REPORT = OutputRef(step="sensitivity", output="report")
 
 
 def sensitivity_steps(plan: Expansion, *, reference: Input, texts: list[Input]) -> Iterator[Step]:

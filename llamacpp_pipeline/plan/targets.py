@@ -9,6 +9,7 @@ from llamacpp_pipeline.config.sizes import size_label
 from llamacpp_pipeline.config.variants import VariantConfig
 from llamacpp_pipeline.plan.candidates import final_file
 from llamacpp_pipeline.plan.references import references_of
+from llamacpp_pipeline.plan.sensitivity import REPORT
 from llamacpp_pipeline.plan.sources import Sources
 from llamacpp_pipeline.plan.step import RECORD, Input, Leaf, OutputRef, Step
 from llamacpp_pipeline.stages.memory import KvType, MemoryParams
@@ -19,7 +20,7 @@ from llamacpp_pipeline.stages.quantize_target import TargetParams, TargetRules
 class Measure:
     """What a variant's size is taken from, where it is late-bound."""
 
-    name: str  # of the stage's input: match or memory
+    name: str  # of the stage's input: match, memory or sensitivities
     source: Input
     after: tuple[str, ...] = ()  # steps that must have succeeded
 
@@ -32,14 +33,17 @@ def target_params(variant: VariantConfig) -> TargetParams:
         bpw=variant.bpw,
         size_bytes=variant.size,
         memory_bytes=None if variant.fit is None else variant.fit.memory,
+        kld=variant.kld,
     )
 
 
 def measure_of(variant: VariantConfig, config: PipelineConfig, sources: Sources) -> Measure | None:
-    """The file that a variant is matched to, or the memory that its context needs."""
+    """What a size is told by: the file matched, the memory of a context, the sensitivities."""
     if variant.fit is not None:
         key = memory_key(variant.fit.context, variant.fit.kv_type)
         return Measure(name="memory", source=OutputRef(step=key, output=RECORD))
+    if variant.kld is not None:
+        return Measure(name="sensitivities", source=REPORT)
     if variant.match is None:
         return None
     for reference in references_of(config, sources):
@@ -62,6 +66,8 @@ def wish(step: Step) -> str | None:
         return f"at most {params.bpw:g} bpw"
     if params.size_bytes is not None:
         return f"at most {size_label(params.size_bytes)}"
+    if params.kld is not None:
+        return f"the smallest of a mean KLD of {params.kld:g}, as predicted"
     source = step.inputs["match" if params.memory_bytes is None else "memory"]
     name = source.label if isinstance(source, Leaf) else source.step
     if params.memory_bytes is None:

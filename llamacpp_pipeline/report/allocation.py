@@ -46,8 +46,28 @@ def asked(found: Allocation) -> str:
         )
     if found.asked_bytes is not None:
         return f"{found.asked_bytes} bytes"
+    if found.kld is not None:
+        return f"mean KLD {found.kld.asked:g}"
     wanted = f"{found.asked_bpw:.4f} bpw" if found.asked_bpw is not None else ""
     return wanted if found.matched is None else f"{wanted}, as {found.matched}"
+
+
+def kld_lines(document: ResultsDocument) -> tuple[str, ...]:
+    """What became of each KLD that was asked for, on the text it was asked for and on another."""
+    return tuple(
+        f"{row.label}: a mean KLD of {found.kld.asked:g} was asked for on the probe text, for which"
+        f" {found.reached_bpw:.4f} bpw are predicted to have {found.objective:.6f};"
+        f" {measured(row)}"
+        for row, found in allocated(document)
+        if found.kld is not None
+    )
+
+
+def measured(row: VariantRow) -> str:
+    """The KLD that was found, which is of another text than the prediction."""
+    if row.quality is None:
+        return "it was not measured"
+    return f"{row.quality.mean_kld.value:.6f} were measured, on the evaluation text"
 
 
 def fit_lines(document: ResultsDocument) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from llamacpp_pipeline.report.activations import EMPTY, layer_table
-from llamacpp_pipeline.report.allocation import fit_lines, target_table
+from llamacpp_pipeline.report.allocation import fit_lines, kld_lines, target_table
 from llamacpp_pipeline.report.card_tables import (
     command_block,
     override_table,
@@ -108,6 +108,7 @@ VALUES: Mapping[str, Callable[[ResultsDocument], object]] = {
     "commit": commit,
     "fallbacks": fallbacks,
     "fits": fit_lines,
+    "wanted": kld_lines,
     "flattered": flattered,
     "has_memory": lambda d: any(row.memory for row in d.variants),
     "has_quality": lambda d: any(row.quality is not None for row in d.variants),

@@ -9,8 +9,8 @@ from llamacpp_pipeline.allocate.frontier import (
     Option,
     best_within,
     frontier,
-    smallest_within,
 )
+from llamacpp_pipeline.allocate.smallest import reachable, smallest_mix
 from llamacpp_pipeline.config.spelling import did_you_mean
 from llamacpp_pipeline.errors import UsageError
 from llamacpp_pipeline.results.allocation import Allocation
@@ -163,7 +163,7 @@ def curve_text(document: ResultsDocument, *, kld: float | None = None) -> str:
         lines.append(f"{corner.n_bytes + rest:>16d}{bpw:>9.4f}{corner.divergence:>12.6f}")
     lines += measured_lines(document, corners, rest)
     if kld is not None:
-        lines += ["", wanted_line(corners, kld, rest=rest, n_elements=n_elements)]
+        lines += ["", wanted_line(document, kld)]
     return "\n".join(lines) + "\n"
 
 
@@ -199,21 +199,20 @@ def measured_lines(
         yield f"{row.label:<28}{bpw:>9.4f}{row.quality.mean_kld.value:>14.6f}{predicted:>22}"
 
 
-def wanted_line(corners: Sequence[Corner], kld: float, *, rest: int, n_elements: int) -> str:
+def wanted_line(document: ResultsDocument, kld: float) -> str:
     """The smallest mix of at most a divergence.
 
     Raises:
-        UsageError: where none reaches it.
+        UsageError: where none reaches it, or the smallest of all has less.
 
     """
-    corner = smallest_within(corners, kld)
-    if corner is None:
+    options = options_of(document)
+    mix, ends = smallest_mix(options, kld), reachable(options)
+    if mix is None or kld > ends.most:
         raise UsageError(
-            f"no mix is predicted to reach a mean KLD of {kld:g}",
-            hint=f"the least is {corners[-1].divergence:.3g}",
+            f"no mix is predicted to have a mean KLD of {kld:g}",
+            hint=f"they have {ends.least:.3g} to {ends.most:.3g}",
         )
-    size = corner.n_bytes + rest
-    bpw = bits_per_weight(size_bytes=size, n_elements=n_elements)
-    return (
-        f"mean KLD {kld:g}: from {bpw:.4f} bpw ({size} bytes of tensors); ask for `bpw: {bpw:.4f}`"
-    )
+    size = mix.n_bytes + rest_bytes(document)
+    bpw = bits_per_weight(size_bytes=size, n_elements=document.reference.size.n_elements)
+    return f"mean KLD {kld:g}: from {bpw:.4f} bpw ({size} bytes of tensors); ask for `kld: {kld:g}`"

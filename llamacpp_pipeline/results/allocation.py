@@ -30,6 +30,21 @@ class FitBudget(Documented):
     """What that leaves for the file."""
 
 
+class KldAsked(Documented):
+    """A file asked for by its mean KLD: what that takes, by the measured sensitivities."""
+
+    asked: PositiveFloat
+    """Mean KLD in nats, on the probe text."""
+    predicted: float
+    """Of the smallest mix that reaches it: the sum of the tensors' single divergences."""
+    tensor_bytes: PositiveInt
+    """Of that mix; no more are given to the file's tensors."""
+    least_bytes: PositiveInt
+    """No mix of the types that were allowed and have a known divergence reaches it with fewer."""
+    n_assumed: NonNegativeInt
+    """Tensors of which nothing was measured: the prior stands for them, scaled to the others."""
+
+
 class AllocatedTensor(Documented):
     """One tensor that was quantized or pinned."""
 
@@ -56,16 +71,18 @@ class AllocatedTensor(Documented):
 class Allocation(Documented):
     """A file whose types were chosen for a size (docs/target-bpw.md has the formulas)."""
 
-    way: Literal["bpw", "size", "fit", "match"]
+    way: Literal["bpw", "size", "fit", "match", "kld"]
     """What the size was asked for by."""
     asked_bpw: PositiveFloat | None = None
-    """Bits per weight asked for; of a match, those of the file matched."""
+    """Bits per weight asked for; of a match, those of the file matched; of a KLD, what it takes."""
     asked_bytes: PositiveInt | None = None
     """Bytes of the file asked for, or left for it."""
     matched: str | None = None
     """The variant or reference whose bits per weight were taken."""
     fit: FitBudget | None = None
     """How a memory budget was made up."""
+    kld: KldAsked | None = None
+    """The mean KLD that was asked for, and what it takes."""
     reached_bpw: PositiveFloat
     """Bits per weight of all tensors of the file made."""
     reached_bytes: PositiveInt
@@ -104,13 +121,14 @@ def allocation(variant: VariantConfig, params: TargetParams, result: TargetResul
     """What the results say of a file by size."""
     shared = set(Allocation.model_fields)
     return Allocation(
-        **params.model_dump(include=shared),
+        **params.model_dump(include=shared - {"kld"}),
         **result.model_dump(include=shared - {"tensors", "fit"}),
         way=result.asked.kind,
         asked_bpw=result.asked.bpw,
         asked_bytes=result.asked.size_bytes,
         matched=variant.match,
         fit=_fit(variant, result.asked),
+        kld=_kld(result.asked),
         reached_bpw=result.bpw,
         reached_bytes=result.file_bytes,
         tensors=tuple(_tensor(tensor) for tensor in result.tensors),
@@ -126,6 +144,12 @@ def _fit(variant: VariantConfig, asked: Asked) -> FitBudget | None:
         kv_type=variant.fit.kv_type,
         file_bytes=asked.size_bytes,
     )
+
+
+def _kld(asked: Asked) -> KldAsked | None:
+    if asked.kld is None:
+        return None
+    return KldAsked(asked=asked.kld.kld, **asked.kld.model_dump(exclude={"kld"}))
 
 
 def _tensor(tensor: PlannedTensor) -> AllocatedTensor:

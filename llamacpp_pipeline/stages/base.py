@@ -25,6 +25,10 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
+ADDED_LATER = "added later"  # marks a parameter that is hashed only where it is not None:
+# so that what was made before there was such a parameter keeps its fingerprint
+
+
 class Placement(Frozen):
     """Where and how wide a step runs. Recorded, not hashed: it must not change a number."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,11 +18,20 @@ from pydantic import (
 )
 
 from llamacpp_pipeline.errors import InputError, PipelineError, UnreadableOutputError
-from llamacpp_pipeline.stages.base import SHARED, Argv, Frozen, Paths, ProgressPattern, ToolStage
-from llamacpp_pipeline.stages.gguf_facts import read_gguf
+from llamacpp_pipeline.stages.base import (
+    ADDED_LATER,
+    SHARED,
+    Argv,
+    Frozen,
+    Paths,
+    ProgressPattern,
+    ToolStage,
+)
+from llamacpp_pipeline.stages.gguf_facts import GgufFacts, read_gguf
 from llamacpp_pipeline.stages.gguf_labels import GGUF_LABELS
 from llamacpp_pipeline.stages.llama_failures import Known, explain_by
 from llamacpp_pipeline.stages.llama_log import complaints
+from llamacpp_pipeline.stages.quality import KldBudget, kld_budget
 from llamacpp_pipeline.stages.quant_types import known_tensor_type
 from llamacpp_pipeline.stages.quantize import (
     QUANT_SIZE,
@@ -94,6 +104,19 @@ def bits_asked(value: float) -> float:
     return value
 
 
+def kld_asked(value: float) -> float:
+    """A mean KLD that can be asked for.
+
+    Raises:
+        ValueError: where it is none; NaN and infinity are none.
+
+    """
+    if not 0 < value < math.inf:
+        message = f"{value:g} is no mean KLD to ask for: write nats above 0, such as 0.01"
+        raise ValueError(message)
+    return value
+
+
 def type_set(value: object) -> str:
     """`all`, `kquants`, `fast`, or a list of tensor types as the tool takes it: q4_K,q6_K.
 
@@ -115,6 +138,7 @@ def type_set(value: object) -> str:
 
 
 Bpw = Annotated[float, AfterValidator(bits_asked)]
+Kld = Annotated[float, AfterValidator(kld_asked)]
 TypeSet = Annotated[str, BeforeValidator(type_set)]
 
 
@@ -128,16 +152,19 @@ class TargetRules(TypeRules):
 
 
 class TargetParams(TargetRules):
-    """What the file may take. None of the three: as many bits per weight as the input `match`."""
+    """What the file may take. None of the four: as many bits per weight as the input `match`."""
 
     bpw: Bpw | None = None  # of all tensors
     size_bytes: PositiveInt | None = None  # of the file, header and padding included
     memory_bytes: PositiveInt | None = None  # of the file and what the input `memory` says
+    # nats; as few bytes as reach it by the input `sensitivities`
+    kld: Annotated[Kld | None, ADDED_LATER] = None
 
     @model_validator(mode="after")
     def at_most_one_target(self) -> TargetParams:
-        if sum(v is not None for v in (self.bpw, self.size_bytes, self.memory_bytes)) > 1:
-            message = "give one of bpw, size_bytes and memory_bytes"
+        targets = (self.bpw, self.size_bytes, self.memory_bytes, self.kld)
+        if sum(target is not None for target in targets) > 1:
+            message = "give one of bpw, size_bytes, memory_bytes and kld"
             raise ValueError(message)
         return self
 
@@ -153,10 +180,11 @@ class MemoryShare(Frozen):
 class Asked(Frozen):
     """What was asked of the tool."""
 
-    kind: Literal["bpw", "size", "fit", "match"]
+    kind: Literal["bpw", "size", "fit", "match", "kld"]
     bpw: float | None = None  # --target-bpw
     size_bytes: PositiveInt | None = None  # --target-size
     fit: MemoryShare | None = None
+    kld: KldBudget | None = None
 
 
 class TargetResult(QuantizeResult):
@@ -225,13 +253,32 @@ def target(params: TargetParams, paths: Paths) -> Asked:
         return Asked(kind="size", size_bytes=params.size_bytes)
     if params.memory_bytes is not None:
         return left_of(params.memory_bytes, paths["memory"])
+    if params.kld is not None:
+        return enough_for(params, params.kld, paths)
     return Asked(kind="match", bpw=bpw_of(paths["match"]))
 
 
+def enough_for(params: TargetParams, kld: float, paths: Paths) -> Asked:
+    """The bits per weight that a mean KLD takes.
+
+    Raises:
+        InputError: where it cannot be reached.
+
+    """
+    model = read_gguf(paths["model"])
+    budget = kld_budget(kld, rules=params, report=paths["sensitivities"], model=model)
+    return Asked(kind="kld", bpw=bits_for(budget.tensor_bytes, model), kld=budget)
+
+
 def bpw_of(file: Path) -> float:
-    """Bits per weight of a GGUF, half a byte up: the tool rounds the bytes they make down."""
+    """Bits per weight of a GGUF."""
     facts = read_gguf(file)
-    return 8 * (facts.tensor_bytes + 0.5) / facts.n_elements
+    return bits_for(facts.tensor_bytes, facts)
+
+
+def bits_for(n_bytes: int, model: GgufFacts) -> float:
+    """Bits per weight, half a byte up: the tool rounds the bytes they make down."""
+    return 8 * (n_bytes + 0.5) / model.n_elements
 
 
 def left_of(memory_bytes: int, report: Path) -> Asked:
@@ -331,7 +378,7 @@ STAGE = ToolStage(
     tool=TOOL,
     made_by="binary",
     inputs=frozenset({"model"}),
-    optional_inputs=frozenset({"imatrix", "weights", "match", "memory"}),
+    optional_inputs=frozenset({"imatrix", "weights", "match", "memory", "sensitivities"}),
     outputs={"gguf": "model.gguf", "plan": "plan.json", "types": "types.txt"},
     params=TargetParams,
     result=TargetResult,

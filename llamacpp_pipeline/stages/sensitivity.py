@@ -68,6 +68,13 @@ class TensorSensitivity(Frozen):
     curve: tuple[CurveAt, ...]  # every type whose relative error is known, smallest first
 
 
+class AssumedTensor(Frozen):
+    """A tensor of which nothing was measured: what llama-quantize takes it to cost."""
+
+    name: str
+    curve: tuple[CurveAt, ...]  # by the prior, scaled to the measured tensors
+
+
 class SensitivityResult(Frozen):
     n_measurements: PositiveInt
     noise: NonNegativeFloat  # relative error of rounded inputs that rho is taken to have besides
@@ -75,6 +82,7 @@ class SensitivityResult(Frozen):
     seconds: NonNegativeFloat  # that the measurements took
     tensors: Annotated[tuple[TensorSensitivity, ...], Field(min_length=1)]
     not_measured: tuple[str, ...]  # tensors that keep the prior, scaled to the measured ones
+    assumed: tuple[AssumedTensor, ...] = ()  # those tensors
     prior_rank_correlation: float | None  # Spearman's, of alpha and prior
 
 
@@ -118,15 +126,33 @@ def computed(found: Sequence[Measurement], curves: Curves) -> SensitivityResult:
     if not tensors:
         raise InputError("no measurement is of a tensor and type whose error is known")
     known = [(t.alpha.value, t.prior) for t in tensors if t.prior is not None]
+    others, scale = tuple(n for n in curves.by_name if n not in points), scale_of(tensors)
     return SensitivityResult(
         n_measurements=len(found),
         noise=noise,
         floor=floor.kld,
         seconds=sum(measurement.seconds for measurement in found),
         tensors=tensors,
-        not_measured=tuple(name for name in curves.by_name if name not in points),
+        not_measured=others,
+        assumed=tuple(assumed(curves.by_name[name], scale) for name in others),
         prior_rank_correlation=rank_correlation([a for a, _ in known], [p for _, p in known]),
     )
+
+
+def scale_of(tensors: Sequence[TensorSensitivity]) -> float:
+    """What llama-quantize multiplies the prior of the other tensors with: the middle ratio."""
+    ratios = sorted(t.alpha.value / t.prior for t in tensors if t.prior and t.alpha.value > 0)
+    return ratios[len(ratios) // 2] if ratios else 1.0
+
+
+def assumed(tensor: CurveTensor, scale: float) -> AssumedTensor:
+    """A tensor by its prior."""
+    known = [
+        CurveAt(type=point.type, bytes=point.bytes, divergence=point.error * scale)
+        for point in tensor.curve
+        if point.error is not None
+    ]
+    return AssumedTensor(name=tensor.name, curve=tuple(known))
 
 
 def shares(measurement: Measurement, floor: Measurement, curves: Curves) -> dict[str, MeasuredType]:
@@ -226,7 +252,7 @@ def main(measurements: Path, curves: Path, target: Path, output: Path) -> None:
 
 STAGE = ToolStage(
     name="sensitivity",
-    version=1,  # bump when argv, parse or the computation changes meaning
+    version=2,  # bump when argv, parse or the computation changes meaning
     tool=TOOL,
     made_by="pipeline",
     inputs=frozenset({"measurements", "curves"}),

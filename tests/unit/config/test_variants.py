@@ -16,6 +16,8 @@ model: {demo: true}
 evaluation: {corpus: {demo: evaluation}}
 """
 CALIBRATED = HEAD + "calibration: {corpus: {demo: calibration}}\n"
+PROBE = "sensitivity: {corpus: {demo: probe}}\n"
+PROBED = CALIBRATED + PROBE
 
 
 @pytest.fixture(autouse=True)
@@ -82,8 +84,11 @@ def test_without_an_imatrix_it_must_be_said() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("{bpw: 4.5, size: 3GB}", "exactly one of ftype, bpw, size, fit, match: not bpw and size"),
-        ("{name: a}", "exactly one of ftype, bpw, size, fit, match: there is none"),
+        (
+            "{bpw: 4.5, size: 3GB}",
+            "exactly one of ftype, bpw, size, fit, match, kld: not bpw and size",
+        ),
+        ("{name: a}", "exactly one of ftype, bpw, size, fit, match, kld: there is none"),
         ("{bpw: 0}", "0 is no number of bits per weight"),
         ("{bpw: -2}", "-2 is no number of bits per weight"),
         ("{bpw: .nan}", ".nan is not a number"),
@@ -113,6 +118,54 @@ def test_without_an_imatrix_it_must_be_said() -> None:
 )
 def test_every_mistake_is_told(text: str, words: str) -> None:
     assert words in complaint(text)
+
+
+def test_a_quality_is_a_way_to_ask_and_may_be_a_ladder() -> None:
+    found = variants("{kld: [0.003, 0.01]}\n{kld: 0.1, name: small}", head=PROBED)
+
+    assert {label: (v.way, v.kld) for label, v in found.items()} == {
+        "kld0.003": ("kld", 0.003), "kld0.01": ("kld", 0.01), "small": ("kld", 0.1),
+    }  # fmt: skip
+
+
+def test_the_candidates_of_a_quality_are_asked_for_the_same() -> None:
+    text = "{kld: 0.01, candidates: [Q4_K_M, {name: k, type_set: kquants}]}"
+    (found,) = variants(text, head=PROBED).values()
+    mix, kquants = (found.candidate(other) for other in found.candidates)
+
+    assert (mix.way, mix.ftype) == ("ftype", "Q4_K_M")
+    assert (kquants.way, kquants.kld, kquants.type_set) == ("kld", 0.01, "kquants")
+
+
+@pytest.mark.parametrize(
+    ("text", "head", "words"),
+    [
+        ("{kld: 0.01}", CALIBRATED, "variants.0.kld: nothing predicts a KLD: add a section"),
+        ("{kld: [0.01, 0.1]}", CALIBRATED, "nothing predicts a KLD"),
+        ("{kld: 0.01}", HEAD + PROBE, "there is none: give `calibration` or `imatrix`"),
+        ("{kld: 0.01, sensitivity: prior}", PROBED, "variants.0.sensitivity: the prior ranks"),
+        ("{kld: 0.01, imatrix: false}", PROBED, "variants.0.imatrix: what predicts a KLD"),
+        ("{kld: 0}", PROBED, "0 is no mean KLD to ask for: write nats above 0"),
+        ("{kld: -0.1}", PROBED, "-0.1 is no mean KLD to ask for"),
+        ("{kld: .nan}", PROBED, ".nan is not a number"),
+        ("{kld: .inf}", PROBED, ".inf is not a number"),
+        ("{kld: good}", PROBED, "must be a number, not the text 'good'"),
+        ("{kld: 0.01, bpw: 4}", PROBED, "not bpw and kld"),
+        ("{kld: 0.01, pure: true}", PROBED, "pure asks for one type everywhere"),
+        (
+            "{kld: 0.01, candidates: [{name: a, sensitivity: prior}]}",
+            PROBED,
+            "variants.0.candidates.0.sensitivity: the prior ranks types",
+        ),
+        (
+            "{kld: 0.01, candidates: [{name: a, imatrix: false}]}",
+            PROBED,
+            "variants.0.candidates.0.imatrix: what predicts a KLD",
+        ),
+    ],
+)
+def test_every_mistake_about_a_quality_is_told(text: str, head: str, words: str) -> None:
+    assert words in complaint(text, head=head)
 
 
 @pytest.mark.parametrize(

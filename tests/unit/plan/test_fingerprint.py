@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 
@@ -18,7 +18,8 @@ from llamacpp_pipeline.plan.fingerprint import (
 )
 from llamacpp_pipeline.plan.sources import Sources
 from llamacpp_pipeline.plan.step import OutputRef, Plan
-from llamacpp_pipeline.stages.base import Frozen, MadeBy
+from llamacpp_pipeline.stages.base import ADDED_LATER, Frozen, MadeBy
+from llamacpp_pipeline.stages.quantize_target import TargetParams
 from tests.unit.plan.world import CALIBRATED, CALIBRATION, HERE, identity, leaf, plan
 
 MACHINE = "a CPU (2 cores)"
@@ -236,3 +237,26 @@ def test_structures_of_different_kinds_never_look_alike() -> None:
     ]
 
     assert len({fingerprint(form) for form in forms}) == len(forms)
+
+
+class Older(Frozen):
+    n: int | None = None
+
+
+class Newer(Frozen):
+    n: int | None = None
+    later: Annotated[int | None, ADDED_LATER] = None
+
+
+def test_a_parameter_that_was_added_later_is_hashed_where_it_is_used() -> None:
+    assert canonical(Newer()) == canonical(Older())
+    assert canonical(Newer(later=0)) != canonical(Older())
+    assert canonical(Newer(later=1)) != canonical(Newer(later=2))
+
+
+def test_a_file_by_size_is_known_by_what_it_was_before_it_could_be_asked_for_by_kld() -> None:
+    said = canonical(TargetParams(bpw=4.5))
+    assert "kld" not in said
+    assert canonical(TargetParams(kld=0.01))["kld"] == 0.01
+    before = "d6363f48"  # the same, computed before there was `kld`
+    assert fingerprint(said)[:8] == before

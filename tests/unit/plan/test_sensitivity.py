@@ -10,12 +10,14 @@ from pydantic import ValidationError
 from llamacpp_pipeline.config.choose import CONFIGS
 from llamacpp_pipeline.config.load import load
 from llamacpp_pipeline.errors import ConfigError
-from llamacpp_pipeline.plan.budget import memory_bytes, passes
+from llamacpp_pipeline.plan.budget import budget, memory_bytes, passes
 from llamacpp_pipeline.plan.expand import expand
 from llamacpp_pipeline.plan.sizes import Known
 from llamacpp_pipeline.plan.sources import HubCommit, ModelHints, Source
 from llamacpp_pipeline.plan.step import OutputRef, Plan
+from llamacpp_pipeline.plan.targets import wish
 from llamacpp_pipeline.stages.probe import ProbeParams
+from llamacpp_pipeline.stages.quantize_target import TargetParams
 from tests.unit.plan.world import CALIBRATED, CALIBRATION, COMMIT, config, leaf
 
 PROBE = {"corpus": {"demo": "probe"}, "n_ctx": 128, "types": ["iq3_s"]}
@@ -89,6 +91,18 @@ def test_a_section_that_cannot_work_is_refused(said: dict[str, object], message:
 def test_measured_sensitivities_need_something_that_measures_them() -> None:
     with pytest.raises(ValidationError, match="add a section `sensitivity`"):
         config(calibration=CALIBRATION, variants=[{"bpw": 4.5, "sensitivity": "measured"}])
+
+
+def test_a_quality_is_a_parameter_and_what_predicts_it_an_input() -> None:
+    plan = planned(variants=[{"kld": 0.01}, {"match": "kld0.01"}])
+    step = plan.step("quantize/kld0.01")
+    assert step.params == TargetParams(kld=0.01)
+    assert step.inputs["sensitivities"] == OutputRef(step="sensitivity", output="report")
+    assert step.inputs["weights"] == OutputRef(step="sensitivity", output="weights")
+    assert wish(step) == "the smallest of a mean KLD of 0.01, as predicted"
+    sizes = {one.key: one.output_bytes for one in budget(plan, SOURCES).steps}
+    assert sizes["quantize/kld0.01"] is None  # that is known once the probe has measured
+    assert sizes["quantize/kld0.01-matched"] is None
 
 
 def test_a_candidate_can_take_the_prior() -> None:

@@ -14,11 +14,12 @@ from llamacpp_pipeline.results.table import variant_rows
 from tests.unit.results.sample import NOBODY, sample_run, with_result
 
 BY_SIZE: dict[str, Any] = {"variants": [{"ftype": "Q4_K_M"}, {"bpw": 4.5}], "card": {}}
+PROBED = {"sensitivity": {"corpus": {"demo": "probe"}}}
 MEMORY = {"n_ctx": 4096, "kv_type": "f16", "context_bytes": 300, "compute_bytes": 200}
 
 
-def run_with(asked_for: dict[str, Any], variant: dict[str, Any]) -> RunRecords:
-    run = sample_run(config={**BY_SIZE, "variants": [{"ftype": "Q4_K_M"}, variant]})
+def run_with(asked_for: dict[str, Any], variant: dict[str, Any], **more: object) -> RunRecords:
+    run = sample_run(config={**BY_SIZE, **more, "variants": [{"ftype": "Q4_K_M"}, variant]})
     return with_result(run, f"quantize/{run.config.variants[1].label}", asked=asked_for)
 
 
@@ -74,6 +75,32 @@ def test_a_memory_budget_says_how_it_was_made_up() -> None:
     assert "24.0 GiB of memory with 32768 tokens of context (q8" in card
     assert "1.0 GiB are for the context" in card
     assert "512.0 MiB for buffers, by llama.cpp's own estimate; 22.5 GiB were left" in card
+
+
+def test_a_quality_says_what_it_takes_and_what_was_measured() -> None:
+    budget = {
+        "kld": 0.01, "predicted": 0.00999, "tensor_bytes": 9000, "least_bytes": 8990,
+        "n_assumed": 0,
+    }  # fmt: skip
+    run = run_with({"kind": "kld", "bpw": 4.5, "kld": budget}, {"kld": 0.01}, **PROBED)
+
+    document = document_of(run)
+    row = document.variants[1]
+    found = row.allocation
+
+    assert found is not None
+    assert found.kld is not None
+    assert row.quality is not None
+    assert (found.way, found.kld.asked, found.kld.least_bytes) == ("kld", 0.01, 8990)
+    assert asked(found) == "mean KLD 0.01"
+    card = render_card(document)
+    assert "| kld0.01 | mean KLD 0.01 |" in card
+    assert "a mean KLD of 0.01 was asked for on the probe text, for which" in card
+    assert "bpw are predicted to have 0.012500; " in card
+    assert f"{row.quality.mean_kld.value:.6f} were measured, on the evaluation text" in card
+    assert "was asked for on the probe text" not in render_card(
+        document_of(sample_run(config=BY_SIZE))
+    )
 
 
 def test_the_card_shows_targets() -> None:
