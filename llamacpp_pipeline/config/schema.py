@@ -27,6 +27,7 @@ from llamacpp_pipeline.stages.imatrix_merge import MOST_PARTS
 from llamacpp_pipeline.stages.memory import KvType
 from llamacpp_pipeline.stages.perplexity import PerplexityParams
 from llamacpp_pipeline.stages.probe import ProbeParams
+from llamacpp_pipeline.stages.refine import Rounds
 
 
 class ModelConfig(Frozen):
@@ -76,6 +77,7 @@ class SensitivityConfig(ProbeParams):
     """The text that sensitivities are measured on, and at which types."""
 
     corpus: CorpusConfig
+    refine: Rounds | None = Rounds()  # null: what was measured is taken as it is
 
 
 class CalibrationText(CorpusConfig):
@@ -253,8 +255,14 @@ class PipelineConfig(Frozen):
 
     @property
     def selection_text(self) -> CorpusConfig | None:
-        """The text of its own that candidates are chosen on, where there are any to choose from."""
-        return self.selection.corpus if any(v.candidates for v in self.variants) else None
+        """The text of its own that candidates and refined mixes are chosen on, if there are any."""
+        chosen = any(v.candidates for v in self.variants) or any(map(self.refines, self.variants))
+        return self.selection.corpus if chosen else None
+
+    def refines(self, variant: VariantConfig) -> bool:
+        """Whether the measured types of a variant are validated and corrected."""
+        asked = self.sensitivity is not None and self.sensitivity.refine is not None
+        return asked and variant.measured
 
     @model_validator(mode="after")
     def with_default_candidates(self) -> PipelineConfig:

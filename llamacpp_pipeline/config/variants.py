@@ -83,6 +83,14 @@ class VariantConfig(TargetRules):
         return next(way for way in WAYS if getattr(self, way) is not None)
 
     @property
+    def measured(self) -> bool:
+        """Whether measured sensitivities, where there are any, choose its types.
+
+        They are of tensors quantized with the imatrix, so a variant without it has none.
+        """
+        return self.way != "ftype" and self.sensitivity != "prior" and self.imatrix
+
+    @property
     def label(self) -> str:
         """The variant's name in tables and file names."""
         said = self.name or self.ftype

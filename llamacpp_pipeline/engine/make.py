@@ -137,7 +137,7 @@ class Attempt:
         environ = self.workshop.environ
         declared = {name: environ[name] for name in stage.environment if name in environ}
         return Command(
-            argv=(*self.workshop.tools.prefix(stage.tool), *arguments),
+            argv=(*self.workshop.tools.prefix(stage.tool), *arguments, *self._called()),
             cwd=self.folder,
             log=self.log,
             environment={**declared, **self.order.confined},
@@ -222,9 +222,15 @@ class Attempt:
     def _placement(self) -> tuple[str, ...]:
         return tuple(self.step.stage.placement(self.step.placement))
 
+    def _called(self) -> tuple[str, ...]:
+        prefix = self.workshop.tools.prefix
+        names = sorted(self.step.stage.calls)
+        return tuple(word for name in names for word in ("--binary", name, *prefix(name)))
+
     def _recorded_command(self, command: Command) -> tuple[str, ...]:
         n_prefix = len(self.workshop.tools.prefix(self.step.stage.tool))
-        arguments = (redact(a, command.secrets) for a in command.argv[n_prefix:])
+        end = len(command.argv) - len(self._called())
+        arguments = (redact(a, command.secrets) for a in command.argv[n_prefix:end])
         return (self.step.stage.tool, *arguments)
 
 

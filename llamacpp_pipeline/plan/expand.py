@@ -37,6 +37,7 @@ from llamacpp_pipeline.plan.sensitivity import (
     FETCH as FETCH_PROBE_TEXT,
 )
 from llamacpp_pipeline.plan.sensitivity import (
+    refinement,
     refuse_probing_on_others,
     sensitivity_steps,
     weights_of,
@@ -259,12 +260,12 @@ def made_and_measured(plan: Expansion, variant: VariantConfig) -> Iterator[Step]
     label, made = variant.label, final_file(plan.config, variant.label)
     candidates = candidates_of(variant)
     if not candidates:
-        yield quantization(plan, variant)
+        yield from quantized(plan, variant)
         yield from measurements(plan, label, made)
         return
     sets = sets_of(plan.config)
     for one in candidates:
-        yield one.placed(quantization(plan, one.variant))
+        yield from map(one.placed, quantized(plan, one.variant))
         yield measured_for_choice(plan, one)
         if sets:
             yield from task_steps(plan, one.variant.label, one.gguf)
@@ -280,6 +281,14 @@ def measured_for_choice(plan: Expansion, one: Candidate) -> Step:
     """The KLD by which a candidate is chosen: on the text for that, or the evaluation text."""
     measure = divergence if plan.config.selection_text is None else divergence_for_choice
     return measure(plan, one.variant.label, one.gguf)
+
+
+def quantized(plan: Expansion, variant: VariantConfig) -> Iterator[Step]:
+    """One variant's file, and before it what its types are refined by."""
+    step = quantization(plan, variant)
+    if plan.config.refines(variant):
+        yield refinement(plan, variant, step)
+    yield step
 
 
 def quantization(plan: Expansion, variant: VariantConfig) -> Step:

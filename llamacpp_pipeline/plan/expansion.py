@@ -40,6 +40,7 @@ from llamacpp_pipeline.stages import (
     probe,
     quantize,
     reference_file,
+    refine,
     select,
     sensitivity,
     tasks,
@@ -91,6 +92,13 @@ class Expansion:
             message = "no probe text was resolved"
             raise ValueError(message)
         return taken(source, FETCH_PROBE_TEXT, member=asked.corpus.on_hub)
+
+    @property
+    def selection_text(self) -> Input:
+        """The text that candidates and refined mixes are chosen on."""
+        corpus = self.config.selection_text
+        rows = None if corpus is None else text_params(corpus)
+        return as_text(self.selection_file, FETCH_SELECTION, rows)
 
     @property
     def selection_file(self) -> Input:
@@ -152,6 +160,7 @@ STAGES: Mapping[str, ToolStage[Any, Any]] = {
     "probe": probe.STAGE,
     "curves": curves.STAGE,
     "sensitivity": sensitivity.STAGE,
+    "refine": refine.STAGE,
     "check-texts": check_texts.STAGE,
     "fetch-dataset": fetch.STAGE,
     "dataset": dataset.STAGE,

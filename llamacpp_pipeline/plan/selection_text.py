@@ -10,7 +10,7 @@ from llamacpp_pipeline.errors import ConfigError
 from llamacpp_pipeline.plan.calibration import Text
 from llamacpp_pipeline.plan.sources import Source, Sources
 from llamacpp_pipeline.plan.step import Input, Leaf, OutputRef, Step
-from llamacpp_pipeline.plan.texts import as_text, text_params, text_step
+from llamacpp_pipeline.plan.texts import text_params, text_step
 from llamacpp_pipeline.stages.check_probe import text_name
 from llamacpp_pipeline.stages.check_selection import PROBE, SELECTION, CheckSelectionParams
 from llamacpp_pipeline.stages.check_texts import EVALUATION
@@ -38,8 +38,7 @@ def selection_steps(plan: Expansion, *, reference: Input, texts: list[Input]) ->
     corpus = plan.config.selection_text
     if corpus is None:
         return
-    rows, file = text_params(corpus), plan.selection_file
-    text = as_text(file, FETCH, rows)
+    rows, file, text = text_params(corpus), plan.selection_file, plan.selection_text
     if rows is not None:
         yield text_step(plan, file, FETCH, rows)
     compared = {SELECTION: text, EVALUATION: plan.evaluation}
@@ -48,6 +47,8 @@ def selection_steps(plan: Expansion, *, reference: Input, texts: list[Input]) ->
     compared |= {text_name(at): other for at, other in enumerate(texts)}
     labels = tuple(one.label for one in plan.texts)
     yield plan.step(CHECK, params=CheckSelectionParams(labels=labels), inputs=compared)
+    if not any(variant.candidates for variant in plan.config.variants):
+        return  # mixes are compared in memory
     inputs = {"model": reference, "corpus": text}
     yield plan.step(REFERENCE, params=cut(plan.config), inputs=inputs, after=(CHECK,))
 

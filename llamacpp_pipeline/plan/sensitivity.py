@@ -13,12 +13,15 @@ from llamacpp_pipeline.plan.step import Input, Leaf, OutputRef, Step
 from llamacpp_pipeline.stages.check_probe import CheckProbeParams, text_name
 from llamacpp_pipeline.stages.curves import CurvesParams
 from llamacpp_pipeline.stages.probe import ProbeParams
+from llamacpp_pipeline.stages.quantize_target import TargetParams
+from llamacpp_pipeline.stages.refine import RefineParams
 from llamacpp_pipeline.stages.sensitivity import SensitivityParams
 
 if TYPE_CHECKING:
     from llamacpp_pipeline.plan.expansion import Expansion
 
 FETCH = "fetch-sensitivity"
+REFINE = "refine"
 WEIGHTS = OutputRef(step="sensitivity", output="weights")
 REPORT = OutputRef(step="sensitivity", output="report")
 
@@ -49,12 +52,37 @@ def sensitivity_steps(plan: Expansion, *, reference: Input, texts: list[Input]) 
 
 
 def weights_of(variant: VariantConfig, config: PipelineConfig) -> OutputRef | None:
-    """Whose sensitivities a variant by size is made with; None: llama-quantize's own prior.
+    """Whose sensitivities a variant by size is made with; None: llama-quantize's own prior."""
+    if config.sensitivity is None or not variant.measured:
+        return None
+    if config.refines(variant):
+        return OutputRef(step=f"{REFINE}/{variant.label}", output="weights")
+    return WEIGHTS
 
-    Measured ones are of tensors quantized with the imatrix, so a variant without it has none.
+
+def refinement(plan: Expansion, variant: VariantConfig, quantize: Step) -> Step:
+    """What comes between the sensitivities and a variant; `quantize` is the step that makes it.
+
+    Raises:
+        ValueError: where nothing is refined.
+
     """
-    measured = config.sensitivity is not None and variant.sensitivity != "prior"
-    return WEIGHTS if measured and variant.imatrix else None
+    asked = plan.config.sensitivity
+    if asked is None or asked.refine is None or not isinstance(quantize.params, TargetParams):
+        message = f"{variant.label}: nothing is refined"
+        raise ValueError(message)
+    own = (name for name in RefineParams.model_fields if name in type(asked).model_fields)
+    values = {name: getattr(asked, name) for name in own} | asked.refine.model_dump()
+    inputs = {name: value for name, value in quantize.inputs.items() if name != "weights"}
+    inputs |= {"corpus": plan.probe_text, "sensitivities": REPORT, "measured": WEIGHTS}
+    if plan.config.selection_text is not None:
+        inputs["validation"] = plan.selection_text
+    return plan.step(
+        f"{REFINE}/{variant.label}",
+        params=RefineParams(target=quantize.params, **values),
+        inputs=inputs,
+        after=(*quantize.after, *(("check-selection",) if "validation" in inputs else ())),
+    )
 
 
 def refuse_probing_on_others(sources: Sources) -> None:

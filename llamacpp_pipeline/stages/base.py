@@ -100,7 +100,8 @@ class ToolStage(Generic[P, R]):
     `take` is called when a child ended well, before its outputs are looked at: it puts there what
     the tool left in that folder.
     `tool` is a llama.cpp binary, "convert_hf_to_gguf", or a module of this package
-    that is run as `python -m`.
+    that is run as `python -m`. Such a module may run binaries in turn: it gets those that `calls`
+    names as `--binary NAME PATH`, and is `made_by` "binary".
     `lane`: "device" measures one model and takes one device; "host" computes without a GPU;
     "alone" takes the whole machine.
     """
@@ -116,6 +117,7 @@ class ToolStage(Generic[P, R]):
     result: type[R]
     argv: Callable[[P, Paths], Argv]
     parse: Callable[[str, Paths], R]
+    calls: frozenset[str] = frozenset()
     placement: Callable[[Placement], Argv] = no_placement
     complete: Callable[[P, R, Paths], R] | None = None
     explain: Callable[[str], PipelineError | None] = no_explanation

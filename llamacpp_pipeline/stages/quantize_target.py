@@ -204,20 +204,27 @@ class TargetResult(QuantizeResult):
 
 
 def argv(params: TargetParams, paths: Paths) -> Argv:
-    refuse_idle_rules(params.rules, read_gguf(paths["model"]))
-    asked = target(params, paths)
     return (
         TOOL,
         *flag("--imatrix", paths.get("imatrix")),
         *flag("--tensor-weights", paths.get("weights")),
+        *plan_flags(params, paths),
+        *("--state-file", str(paths[SHARED] / STATE)),
+        *("--plan-file", str(paths["plan"]), "--plan-types", str(paths["types"])),
+        *(str(paths["model"]), str(paths["gguf"])),
+    )
+
+
+def plan_flags(params: TargetParams, paths: Paths) -> Argv:
+    """What is asked for, and among which types is chosen; no paths are among them."""
+    refuse_idle_rules(params.rules, read_gguf(paths["model"]))
+    asked = target(params, paths)
+    return (
         *rule_flags(params),
         *(("--leave-output-tensor",) if params.leave_output_tensor else ()),
         *flag("--target-bpw", asked.bpw),
         *flag("--target-size", asked.size_bytes),
         *choice_flags(params),
-        *("--state-file", str(paths[SHARED] / STATE)),
-        *("--plan-file", str(paths["plan"]), "--plan-types", str(paths["types"])),
-        *(str(paths["model"]), str(paths["gguf"])),
     )
 
 

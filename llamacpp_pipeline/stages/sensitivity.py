@@ -45,6 +45,7 @@ class MeasuredType(Frozen):
     type: str
     rho: NonNegativeFloat  # relative error of the tensor's output (docs/target-bpw.md)
     divergence: Estimate  # nats; the floor taken off chunk by chunk, error over chunks
+    together: PositiveInt = 1  # tensors measured at once, of which this one has a share
 
 
 class CurveAt(Frozen):
@@ -176,7 +177,9 @@ def shares(measurement: Measurement, floor: Measurement, curves: Curves) -> dict
             parts[name] = (kind, rho, (tensor.alpha or 1.0) * rho)
     total = sum(part for _, _, part in parts.values())
     return {
-        name: MeasuredType(type=kind, rho=rho, divergence=scaled(whole, part / total))
+        name: MeasuredType(
+            type=kind, rho=rho, divergence=scaled(whole, part / total), together=len(parts)
+        )
         for name, (kind, rho, part) in parts.items()
     }
 

@@ -56,6 +56,7 @@ class WrittenTensor(BaseModel):
     name: str
     status: Status
     type: str
+    source_type: str | None = None
     bytes: PositiveInt
     elements: PositiveInt
     alpha: float | None = None

@@ -24,7 +24,7 @@ model: {demo: true, name: small}
 convert: {pre_tokenizer: qwen35}
 evaluation: {corpus: {demo: evaluation}, n_ctx: 128, n_chunks: 8}
 calibration: {corpus: {demo: calibration}, n_ctx: 128, n_chunks: 8}
-sensitivity: {corpus: {demo: probe}, n_ctx: 128, n_chunks: 4, types: [q4_K]}
+sensitivity: {corpus: {demo: probe}, n_ctx: 128, n_chunks: 4, types: [q4_K], refine: null}
 variants:
   - {name: measured, bpw: 4.5, type_set: kquants}
   - {name: prior, bpw: 4.5, type_set: kquants, sensitivity: prior}

@@ -18,9 +18,11 @@ from llamacpp_pipeline.plan.step import OutputRef, Plan
 from llamacpp_pipeline.plan.targets import wish
 from llamacpp_pipeline.stages.probe import ProbeParams
 from llamacpp_pipeline.stages.quantize_target import TargetParams
+from llamacpp_pipeline.stages.refine import RefineParams
 from tests.unit.plan.world import CALIBRATED, CALIBRATION, COMMIT, config, leaf
 
-PROBE = {"corpus": {"demo": "probe"}, "n_ctx": 128, "types": ["iq3_s"]}
+PROBE = {"corpus": {"demo": "probe"}, "n_ctx": 128, "types": ["iq3_s"], "refine": None}
+REFINED = {**PROBE, "refine": {"rounds": 3, "minutes": 5}}
 SOURCES = replace(CALIBRATED, sensitivity=leaf("probe.txt"))
 SIZED = [{"ftype": "Q4_K_M"}, {"bpw": 4.5}, {"bpw": 5, "sensitivity": "prior"}]
 
@@ -36,6 +38,47 @@ def test_the_weights_go_to_the_variants_by_size_that_want_them() -> None:
     assert plan.step("quantize/4.5bpw").inputs["weights"] == measured
     assert "weights" not in plan.step("quantize/5bpw").inputs
     assert "weights" not in plan.step("quantize/Q4_K_M").inputs
+
+
+def test_refined_weights_stand_between_the_sensitivities_and_each_variant() -> None:
+    plan = planned(sensitivity=REFINED)
+    refined = OutputRef(step="refine/4.5bpw", output="weights")
+    assert plan.step("quantize/4.5bpw").inputs["weights"] == refined
+    step = plan.step("refine/4.5bpw")
+    assert isinstance(step.params, RefineParams)
+    assert (step.params.rounds, step.params.minutes, step.params.n_ctx) == (3, 5, 128)
+    assert step.params.target == plan.step("quantize/4.5bpw").params
+    assert set(step.inputs) == {"model", "imatrix", "corpus", "sensitivities", "measured"}
+    assert "refine/5bpw" not in {one.key for one in plan.steps}
+
+
+def test_what_a_size_depends_on_goes_to_its_refinement_too() -> None:
+    plan = planned(sensitivity=REFINED, variants=[{"ftype": "Q4_K_M"}, {"match": "Q4_K_M"}])
+    step = plan.step("refine/Q4_K_M-matched")
+    assert step.inputs["match"] == OutputRef(step="quantize/Q4_K_M", output="gguf")
+
+
+def test_mixes_are_chosen_on_the_text_for_choices_where_there_is_one() -> None:
+    sources = replace(SOURCES, selection=leaf("selection.txt"))
+    said = {"calibration": CALIBRATION, "sensitivity": REFINED, "variants": SIZED}
+    plan = expand(config(**said, selection={"corpus": {"demo": "selection"}}), sources)
+    step = plan.step("refine/4.5bpw")
+    assert step.inputs["validation"] == leaf("selection.txt")
+    assert "check-selection" in step.after
+    keys = {one.key for one in plan.steps}
+    assert "check-selection" in keys
+    assert "reference-selection" not in keys
+
+
+def test_a_candidate_is_refined_with_its_own_imatrix() -> None:
+    several = {"texts": [{"demo": "calibration"}, {"path": "b.txt", "name": "b"}]}
+    asked = {"bpw": 4.5, "candidates": [{"name": "only-b", "imatrix": "b"}]}
+    whole = config(calibration=several, sensitivity=REFINED, variants=[asked])
+    sources = replace(SOURCES, calibration=(leaf("a.txt"), leaf("b.txt")))
+    plan = expand(whole, sources)
+    own = OutputRef(step="imatrix/b", output="imatrix")
+    assert plan.step("refine/4.5bpw~only-b").inputs["imatrix"] == own
+    assert plan.step("quantize/4.5bpw~only-b").inputs["weights"].step == "refine/4.5bpw~only-b"
 
 
 def test_a_variant_without_the_imatrix_keeps_the_prior() -> None:
@@ -114,7 +157,7 @@ def test_a_candidate_can_take_the_prior() -> None:
 
 def test_the_published_recipe_measures_and_compares_with_the_prior() -> None:
     asked = load(CONFIGS / "demo-sensitivity.yaml").config
-    plan = expand(asked, SOURCES)
+    plan = expand(asked, replace(SOURCES, selection=leaf("selection.txt")))
     assert "weights" in plan.step("quantize/Q4_K_M-measured").inputs
     assert "weights" not in plan.step("quantize/Q4_K_M-prior").inputs
 

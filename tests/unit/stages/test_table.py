@@ -10,7 +10,7 @@ def test_every_stage_is_listed_by_its_name() -> None:
         *("imatrix", "quantize", "kld", "bench", "quantize-target", "memory"),
         *("check-texts", "merge-imatrix", "check-imatrix", "reference-file", "select"),
         *("dataset", "fetch-url", "text", "tasks"),
-        *("check-probe", "probe", "curves", "sensitivity", "check-selection"),
+        *("check-probe", "probe", "curves", "sensitivity", "refine", "check-selection"),
     }
 
 
