@@ -78,7 +78,8 @@ def test_a_candidate_is_refined_with_its_own_imatrix() -> None:
     plan = expand(whole, sources)
     own = OutputRef(step="imatrix/b", output="imatrix")
     assert plan.step("refine/4.5bpw~only-b").inputs["imatrix"] == own
-    assert plan.step("quantize/4.5bpw~only-b").inputs["weights"].step == "refine/4.5bpw~only-b"
+    weights = OutputRef(step="refine/4.5bpw~only-b", output="weights")
+    assert plan.step("quantize/4.5bpw~only-b").inputs["weights"] == weights
 
 
 def test_a_variant_without_the_imatrix_keeps_the_prior() -> None:
