@@ -97,6 +97,19 @@ def best_within(corners: Sequence[Corner], n_bytes: int) -> Corner | None:
     return corners[at - 1] if at else None
 
 
+def least_at(corners: Sequence[Corner], n_bytes: int) -> float | None:
+    """What no mix of at most this size goes below, nats; None where the smallest is larger.
+
+    The relaxation's value: the last corner within, and a part of the step after it.
+    """
+    at = bisect.bisect_right([corner.n_bytes for corner in corners], n_bytes)
+    if not at:
+        return None
+    within, after = corners[at - 1], corners[at : at + 1]
+    part = sum((n_bytes - within.n_bytes) * (corner.gain_per_byte or 0.0) for corner in after)
+    return max(within.divergence - part, 0.0)
+
+
 def mix_at(tensors: Mapping[str, Sequence[Option]], corners: Sequence[Corner]) -> dict[str, str]:
     """The types at the last of these corners, which begin with the smallest mix."""
     types = {name: hull(options)[0].type for name, options in tensors.items()}

@@ -25,6 +25,7 @@ VERBS = {
     "patches": "toolchain",
     "doctor": "toolchain",
     "results": "results",
+    "sensitivity": "sensitivity",
     "explain": "sensitivity",
     "curve": "sensitivity",
     "card": "results",

@@ -1,4 +1,4 @@
-"""`explain` and `curve`: what measured sensitivities say of a finished run."""
+"""`sensitivity`, `explain` and `curve`: what measured sensitivities say of a finished run."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import click
 
 from llamacpp_pipeline.cli.results import OUTPUT, newest_results
 from llamacpp_pipeline.report.explain import curve_text, explanation
+from llamacpp_pipeline.report.sensitivity_text import sensitivity_text
 from llamacpp_pipeline.results.document import read_results
 
 RESULTS = click.option(
@@ -17,6 +18,22 @@ RESULTS = click.option(
     default=None,
     help="Folder of results. Default: the newest under output/.",
 )
+
+
+@click.command()
+@RESULTS
+@click.option(
+    "--tensors",
+    "n",
+    type=click.IntRange(min=1),
+    default=8,
+    show_default=True,
+    help="How many of the most and of the least sensitive tensors to list.",
+)
+def sensitivity(folder: Path | None, n: int) -> None:
+    """Show measured sensitivities: by layer and role, what they changed, and their price."""
+    document = read_results(folder or newest_results(OUTPUT))
+    click.echo(sensitivity_text(document, n=n), nl=False)
 
 
 @click.command()

@@ -31,7 +31,15 @@ from llamacpp_pipeline.report.figures import RHO_PPL, digest, estimate
 from llamacpp_pipeline.report.markdown import Markdown
 from llamacpp_pipeline.report.plots.pictures import ALLOCATION
 from llamacpp_pipeline.report.provenance import provenance_table
-from llamacpp_pipeline.report.sensitivities import sensitive_table, source_text
+from llamacpp_pipeline.report.sensitivities import (
+    change_tables,
+    fit_line,
+    measured_lines,
+    predicted_lines,
+    predicted_table,
+    sensitive_table,
+    source_text,
+)
 from llamacpp_pipeline.report.task_tables import (
     average_table,
     cut_text,
@@ -119,6 +127,8 @@ VALUES: Mapping[str, Callable[[ResultsDocument], object]] = {
     "others": other_files,
     "overrides": override_table,
     "percentiles": percentile_tables,
+    "predicted": predicted_table,
+    "predicted_lines": predicted_lines,
     "provenance": provenance_table,
     "quality": quality_table,
     "recipes": recipe_table,
@@ -127,6 +137,9 @@ VALUES: Mapping[str, Callable[[ResultsDocument], object]] = {
     "settled_by_tasks": settled_by_tasks,
     "speed": speed_table,
     "sensitive": sensitive_table,
+    "sensitivity_changes": change_tables,
+    "sensitivity_fit": fit_line,
+    "sensitivity_lines": measured_lines,
     "start": start_commands,
     "tail": tail_table,
     "targets": target_table,

@@ -9,17 +9,24 @@ from llamacpp_pipeline.allocate.frontier import (
     Option,
     best_within,
     frontier,
+    least_at,
 )
 from llamacpp_pipeline.allocate.smallest import reachable, smallest_mix
 from llamacpp_pipeline.config.spelling import did_you_mean
 from llamacpp_pipeline.errors import UsageError
-from llamacpp_pipeline.results.allocation import Allocation
+from llamacpp_pipeline.report.figures import number
+from llamacpp_pipeline.report.measured import alpha_text, ordered, prediction_text, unpredicted
+from llamacpp_pipeline.report.sensitivity_text import MEASURE
+from llamacpp_pipeline.report.steps import OTHERS, RULES, curve_rows, step_lines
+from llamacpp_pipeline.results.allocation import AllocatedTensor, Allocation
 from llamacpp_pipeline.results.document import ResultsDocument
+from llamacpp_pipeline.results.predicted import Prediction
 from llamacpp_pipeline.results.sensitivity import MeasuredTensor, SensitivityFacts
 from llamacpp_pipeline.units import bits_per_weight
 
 SHOWN = 24  # corners of a frontier in a table
-MEASURE = "add `sensitivity: {corpus: ...}` to the config and run it again"
+SAME_ALPHA = 0.001  # relative: the plan writes fewer digits
+UNIT = "nats of mean KLD per unit of relative error"
 
 
 def explanation(document: ResultsDocument, variant: str, tensor: str) -> str:
@@ -38,16 +45,36 @@ def explanation(document: ResultsDocument, variant: str, tensor: str) -> str:
             hint=f"its tensors: `llamacpp-pipeline results` or {variant}'s plan",
         )
     found = chosen[tensor]
-    lines = [f"{tensor} of {variant}: {found.type}, {found.bpw:.4f} bits per weight"]
+    parts = [
+        f"{tensor} of {variant} is {found.type}: {found.bpw:.4f} bits per weight",
+        "\n".join(sensitivity_lines(document.sensitivity, tensor, found.alpha)),
+    ]
     if found.status == "pinned":
-        lines.append("pinned by the recipe: it was not chosen, the other tensors were around it")
-    lines += [*sensitivity_lines(document.sensitivity, tensor, found.alpha)]
+        parts.append("pinned by the recipe: not chosen; the other tensors were chosen around it")
     measured = tensors_of(document).get(tensor)
     if measured is None:
-        lines.append(f"its curve is not in the results: {MEASURE}")
+        parts.append(f"its curve is not in the results: {MEASURE}")
     else:
-        lines += curve_lines(measured, found.type, price_of(document, allocation))
-    return "\n".join(lines) + "\n"
+        parts += curve_parts(measured, found, price_of(document, allocation))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def curve_parts(
+    tensor: MeasuredTensor, chosen: AllocatedTensor, price: float | None
+) -> Iterator[str]:
+    """Its curve, and what a step from its type would cost."""
+    head = "mean KLD of the model with this tensor alone at a type, on the probe text (nats):"
+    yield "\n".join((head, *curve_rows(tensor, chosen.type)))
+    if all(at.type.casefold() != chosen.type.casefold() for at in tensor.types):
+        said = "" if chosen.error is None else f"; the file's plan predicts {chosen.error:.2e} nats"
+        yield f"{chosen.type} is not on the curve{said}"
+    why_not = OTHERS if made_with_another(tensor, chosen.alpha) else RULES
+    yield "\n".join(step_lines(tensor, chosen.type, price=price, why_not=why_not))
+
+
+def made_with_another(tensor: MeasuredTensor, used: float | None) -> bool:
+    """Whether the file's types were chosen with another alpha than the one measured."""
+    return used is not None and abs(used - tensor.alpha.value) > SAME_ALPHA * tensor.alpha.value
 
 
 def allocation_of(document: ResultsDocument, variant: str) -> Allocation:
@@ -79,45 +106,22 @@ def tensors_of(document: ResultsDocument) -> Mapping[str, MeasuredTensor]:
 def sensitivity_lines(
     facts: SensitivityFacts | None, tensor: str, used: float | None
 ) -> Iterator[str]:
-    """How much the tensor matters, among the others."""
-    if used is not None:
-        yield f"sensitivity used: {used:.4g} nats per unit of relative error"
-    if facts is None:
+    """How much the tensor matters, among the others; what the file was made with, if another."""
+    every = [] if facts is None else ordered(facts)
+    rank = next((at for at, one in enumerate(every, start=1) if one.name == tensor), None)
+    if rank is None:
+        if used is not None:
+            yield f"sensitivity (alpha): {used:.4g} {UNIT}, assumed"
         return
-    order = sorted(facts.tensors, key=lambda one: -one.alpha.value)
-    rank = next((at for at, one in enumerate(order, start=1) if one.name == tensor), None)
-    if rank is not None:
-        one = order[rank - 1]
-        prior = "" if one.prior is None else f"; the prior would be {one.prior:.4g}"
-        stderr = "" if one.alpha.stderr is None else f" ± {one.alpha.stderr:.2g}"
-        yield f"measured: {one.alpha.value:.4g}{stderr}, rank {rank} of {len(order)}{prior}"
-
-
-def curve_lines(tensor: MeasuredTensor, present: str, price: float | None) -> Iterator[str]:
-    """Every type: what it takes, what it costs, and the price of the step from the present one."""
-    now = next((at for at in tensor.types if at.type.casefold() == present.casefold()), None)
-    yield ""
-    yield f"{'type':<10}{'bpw':>9}{'divergence':>13}{'':>10}{'against ' + present:>34}"
-    for at in tensor.types:
-        bpw = bits_per_weight(size_bytes=at.bytes, n_elements=tensor.elements)
-        how = "predicted" if at.measured is None else "measured"
-        step = (
-            ""
-            if now is None or at is now
-            else step_text(at.bytes - now.bytes, at.divergence - now.divergence)
-        )
-        mark = " <" if at is now else ""
-        yield f"{at.type:<10}{bpw:>9.4f}{at.divergence:>13.3e} {how:>9}{step:>34}{mark}"
-    if price is not None:
-        yield ""
-        yield f"at this size a byte is worth {price:.2e} nats: a step up that gains less per byte,"
-        yield "or a step down that saves more, would be the better use of it elsewhere"
-
-
-def step_text(n_bytes: int, divergence: float) -> str:
-    """A step to another type."""
-    per_byte = "" if n_bytes == 0 else f", {abs(divergence / n_bytes):.1e}/B"
-    return f"{n_bytes:+d} B {divergence:+.2e}{per_byte}"
+    one = every[rank - 1]
+    yield (
+        f"sensitivity (alpha): {alpha_text(one.alpha)} {UNIT}, measured;"
+        f" rank {rank} of {len(every)}, 1 being the most sensitive"
+    )
+    if one.prior is not None:
+        yield f"without measuring, {one.prior:.3g} would have been assumed (docs/target-bpw.md)"
+    if made_with_another(one, used):
+        yield f"this file was made with {used:.3g}"
 
 
 def price_of(document: ResultsDocument, allocation: Allocation) -> float | None:
@@ -160,7 +164,9 @@ def curve_text(document: ResultsDocument, *, kld: float | None = None) -> str:
     ]
     for corner in thinned(corners):
         bpw = bits_per_weight(size_bytes=corner.n_bytes + rest, n_elements=n_elements)
-        lines.append(f"{corner.n_bytes + rest:>16d}{bpw:>9.4f}{corner.divergence:>12.6f}")
+        lines.append(
+            f"{corner.n_bytes + rest:>16d}{bpw:>9.4f}{number(corner.divergence, digits=6):>12}"
+        )
     lines += measured_lines(document, corners, rest)
     if kld is not None:
         lines += ["", wanted_line(document, kld)]
@@ -187,16 +193,35 @@ def thinned(corners: Sequence[Corner]) -> list[Corner]:
 def measured_lines(
     document: ResultsDocument, corners: Sequence[Corner], rest: int
 ) -> Iterator[str]:
-    """The files of these results, and what the best mix of their size is predicted to reach."""
+    """The files of these results, what their own types predict, and what no mix can go below."""
+    facts = document.sensitivity
+    own = {} if facts is None else {one.label: one for one in facts.predictions}
     yield ""
-    yield f"{'file':<28}{'bpw':>9}{'measured KLD':>14}{'best mix, predicted':>22}"
+    yield (
+        f"{'file':<28}{'bpw':>9}{'measured KLD':>14}{'predicted':>12}{'ratio':>7}"
+        f"{'least possible':>16}"
+    )
     for row in (*document.variants, *document.references):
-        best = best_within(corners, row.size.tensor_bytes - rest)
         if row.quality is None:
             continue
-        predicted = "-" if best is None else f"{best.divergence:.6f}"
+        least = least_at(corners, row.size.tensor_bytes - rest)
         bpw = bits_per_weight(size_bytes=row.size.tensor_bytes, n_elements=row.size.n_elements)
-        yield f"{row.label:<28}{bpw:>9.4f}{row.quality.mean_kld.value:>14.6f}{predicted:>22}"
+        yield (
+            f"{row.label:<28}{bpw:>9.4f}{row.quality.mean_kld.value:>14.6f}"
+            f"{predicted_cells(own.get(row.label))}"
+            f"{number(least, digits=6):>16}"
+        )
+    if facts is not None and facts.predictions:
+        said = prediction_text(document)
+        yield from ("", *([said] if said else []), *unpredicted(facts))
+
+
+def predicted_cells(found: Prediction | None) -> str:
+    """What a file's own types predict, and that over what was measured."""
+    if found is None or found.predicted is None:
+        return f"{'-':>12}{'-':>7}"
+    ratio = "-" if found.ratio is None else f"{found.ratio:.2f}"
+    return f"{found.predicted:>12.6f}{ratio:>7}"
 
 
 def wanted_line(document: ResultsDocument, kld: float) -> str:

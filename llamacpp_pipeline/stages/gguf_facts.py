@@ -281,6 +281,22 @@ def type_layout(type_id: int) -> tuple[str, int, int]:
     return type_name(kind.name), block, block_bytes
 
 
+def bytes_at(kind: str, n_elements: int) -> int:
+    """What a tensor takes at a ggml type named as llama.cpp prints it.
+
+    Raises:
+        ValueError: where the type is not known.
+
+    """
+    named = {type_name(one.name): one.value for one in GGMLQuantizationType}
+    named |= {name: type_id for type_id, (name, _, _) in NEWER_TYPES.items()}
+    if kind not in named:
+        message = f"{kind!r} is no ggml type"
+        raise ValueError(message)
+    _, block, block_bytes = type_layout(named[kind])
+    return n_elements // block * block_bytes
+
+
 def type_name(name: str) -> str:
     """llama.cpp's spelling of a type: lower case, but for the K of k-quants."""
     lower = name.lower()

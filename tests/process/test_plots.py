@@ -25,6 +25,7 @@ from llamacpp_pipeline.results.document import ResultsDocument
 from tests.unit.report.allocated import allocated
 from tests.unit.report.published import quality_document
 from tests.unit.report.scored import scored
+from tests.unit.report.sensed import sensed
 
 pytestmark = pytest.mark.timeout(300)  # a picture takes seconds, and 30 on a busy machine
 needs_matplotlib = pytest.mark.skipif(
@@ -47,7 +48,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def document() -> ResultsDocument:
     """The figures of a published card: thirteen files, three of them of others."""
-    return scored(allocated(quality_document(CARD)), CARD)
+    return sensed(scored(allocated(quality_document(CARD)), CARD))
 
 
 def named(name: str, document: ResultsDocument) -> Picture:
@@ -112,6 +113,27 @@ def test_every_name_in_the_data_is_on_the_picture(
     if "label" in table.columns:
         assert set(table.texts("label")) <= set(words)
     assert not any("$" in word or "nan" in word.lower() for word in words)
+
+
+@needs_matplotlib
+def test_what_predictions_are_off_by_is_on_their_pictures(drawn: Drawn) -> None:
+    fit = texts(drawn["sensitivity-fit"]["sensitivity-fit.svg"])
+    predicted = texts(drawn["kld-predicted"]["kld-predicted.svg"])
+
+    assert "median |ln| 0.223, rms 0.223" in fit  # ln 1.25, as the sample was made
+    assert {"iq3_s", "q5_K"} <= set(fit)
+    assert "measured = 1.25 predicted (median)" in predicted
+
+
+@needs_matplotlib
+def test_the_map_of_sensitivities_has_a_square_for_each_tensor(
+    document: ResultsDocument, drawn: Drawn
+) -> None:
+    words = texts(drawn["sensitivity"]["sensitivity.svg"])
+
+    table = table_of(named("sensitivity", document), document)
+    assert {f"{alpha:.2g}" for alpha in table.numbers("alpha")} <= set(words)
+    assert {"token_embd", "attn_q", "ffn_down"} <= set(words)
 
 
 @needs_matplotlib
@@ -195,6 +217,7 @@ def test_what_was_not_measured_has_no_picture(document: ResultsDocument, tmp_pat
             "references": (),
             "reference": document.reference.model_copy(update={"speed": ()}),
             "imatrix": None,
+            "sensitivity": None,
             "tasks": None,
         }
     )

@@ -105,20 +105,6 @@ def activation_profile(document: ResultsDocument) -> PlotTable | None:
     return _table(("of", "name", "layer", "h_diag", "similarity_to_layer_before"), tensors + layers)
 
 
-def sensitivity_profile(document: ResultsDocument) -> PlotTable | None:
-    """Sensitivity of each tensor, as the first file whose types were chosen by it has it."""
-    chosen = (row.allocation for row in document.variants if row.allocation is not None)
-    found = next(chosen, None)
-    if found is None:
-        return None
-    rows = [
-        (one.name, one.layer, one.role, one.alpha)
-        for one in found.tensors
-        if one.layer is not None and one.alpha is not None and one.alpha > 0
-    ]
-    return _table(("tensor", "layer", "role", "alpha"), rows)
-
-
 def pareto(points: Sequence[tuple[float, float]]) -> set[int]:
     """Which of (size, loss) no other equals in both and beats in one."""
     front: set[int] = set()

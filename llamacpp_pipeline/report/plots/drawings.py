@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from llamacpp_pipeline.report.plots.labels import Named, name_points, shortened
 from llamacpp_pipeline.report.plots.table import PlotTable
@@ -187,16 +187,17 @@ def _error_bars(errors: list[float]) -> list[float] | None:
     return errors if any(errors) else None
 
 
-def log_axis(axes: Axes) -> None:
+def log_axis(axes: Axes, along: Literal["x", "y"] = "y") -> None:
     """A logarithmic axis with its numbers written out: more of them where it is short."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter  # noqa: PLC0415
 
-    axes.set_yscale("log")
-    low, high = axes.get_ylim()
+    (axes.set_yscale if along == "y" else axes.set_xscale)("log")
+    low, high = axes.get_ylim() if along == "y" else axes.get_xlim()
+    axis = axes.yaxis if along == "y" else axes.xaxis
     marks = (1.0,) if high / low > MANY_FOLD else (1.0, 2.0, 5.0)
-    axes.yaxis.set_major_locator(LogLocator(subs=marks, numticks=12))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    axis.set_major_locator(LogLocator(subs=marks, numticks=12))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _share(percent: float) -> float:

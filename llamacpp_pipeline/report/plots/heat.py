@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llamacpp_pipeline.report.plots.drawings import MARKERS, log_axis
 from llamacpp_pipeline.report.plots.table import Cell, PlotTable
 from llamacpp_pipeline.report.plots.theme import Theme, shades
 from llamacpp_pipeline.results.table import VariantRow
@@ -85,20 +84,3 @@ def contrast(colour: tuple[float, ...]) -> str:
     """Black or white, whichever is read better on a colour (its luma, ITU-R BT.601)."""
     red, green, blue = colour[:3]
     return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
-
-
-def draw_sensitivity(figure: Figure, table: PlotTable, theme: Theme) -> None:
-    """Sensitivity by layer, a mark for each role of tensor; log."""
-    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415  optional
-
-    axes = figure.subplots()
-    names = list(dict.fromkeys(table.texts("role")))
-    for at, (role, colour) in enumerate(zip(names, shades(len(names), theme), strict=True)):
-        rows = table.where("role", role)
-        axes.plot(rows.numbers("layer"), rows.numbers("alpha"), color=colour, lw=0.6,
-                  marker=MARKERS[at % len(MARKERS)], ms=5, label=role)  # fmt: skip
-    log_axis(axes)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlabel("layer")
-    axes.set_ylabel("sensitivity alpha (nats per unit of relative error)")
-    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from llamacpp_pipeline.report.plots import data, drawings, heat
+from llamacpp_pipeline.report.plots import data, drawings, heat, sensitive
 from llamacpp_pipeline.report.plots.table import PlotTable
 from llamacpp_pipeline.report.plots.theme import (
     DARK,
@@ -79,8 +79,22 @@ PICTURES = (
     Picture(
         name="sensitivity",
         alt="Sensitivity of each tensor to quantization, by layer and role",
-        table=data.sensitivity_profile,
-        draw=heat.draw_sensitivity,
+        table=sensitive.sensitivity_profile,
+        draw=sensitive.draw_sensitivity,
+        height=sensitive.map_height,
+    ),
+    Picture(
+        name="kld-predicted",
+        alt="Mean KLD of each file against the one predicted from its tensors",
+        table=sensitive.predicted_klds,
+        draw=sensitive.draw_predicted,
+        height=lambda _: 6.2,
+    ),
+    Picture(
+        name="sensitivity-fit",
+        alt="Divergence of single tensors against what the fit through few types predicts",
+        table=sensitive.fit_points,
+        draw=sensitive.draw_fit,
     ),
     Picture(
         name="activations",

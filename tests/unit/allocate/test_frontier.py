@@ -11,6 +11,7 @@ from llamacpp_pipeline.allocate.frontier import (
     best_within,
     frontier,
     hull,
+    least_at,
     mix_at,
     smallest_within,
 )
@@ -56,3 +57,19 @@ def test_a_size_or_a_divergence_picks_a_corner() -> None:
     assert smallest_within(corners, 0.5) is None
     assert mix_at(TENSORS, corners[:2]) == {"few": "t200", "many": "t1000"}
     assert mix_at(TENSORS, corners) == {"few": "t400", "many": "t3000"}
+
+
+def test_what_no_mix_goes_below_falls_evenly_between_corners() -> None:
+    options = {
+        "a": (
+            Option(type="small", n_bytes=10, divergence=1.0),
+            Option(type="large", n_bytes=20, divergence=0.2),
+        ),
+        "b": (Option(type="only", n_bytes=5, divergence=0.1),),
+    }
+    corners = frontier(options)
+    assert least_at(corners, 14) is None
+    assert least_at(corners, 15) == pytest.approx(1.1)
+    assert least_at(corners, 20) == pytest.approx(0.7)
+    assert least_at(corners, 25) == pytest.approx(0.3)
+    assert least_at(corners, 1000) == pytest.approx(0.3)

@@ -11,10 +11,13 @@ from click.testing import CliRunner
 from llamacpp_pipeline.cli.sensitivity import curve, explain
 from llamacpp_pipeline.errors import UsageError
 from llamacpp_pipeline.report.explain import curve_text, explanation
+from llamacpp_pipeline.report.steps import OTHERS, RULES, step_lines
 from llamacpp_pipeline.results.assemble import results_document
 from llamacpp_pipeline.results.document import RESULTS_NAME, ResultsDocument, document_json
 from llamacpp_pipeline.results.sensitivity import MeasuredTensor, SensitivityFacts, TypeDivergence
 from llamacpp_pipeline.units import Estimate
+from tests.unit.report.sensed import measured_document
+from tests.unit.results.measured import STANDARD, measured_run
 from tests.unit.results.sample import NOBODY, sample_run
 
 BY_SIZE: dict[str, Any] = {"variants": [{"ftype": "Q4_K_M"}, {"bpw": 4.5}], "card": {}}
@@ -69,21 +72,80 @@ def document(*, probed: bool = True) -> ResultsDocument:
     return found.model_copy(update={"sensitivity": facts})
 
 
-def test_a_type_is_explained_by_its_curve_and_the_price_of_a_step() -> None:
+def test_a_type_is_explained_by_its_curve_and_its_rank() -> None:
     found = document()
     allocation = found.variants[1].allocation
     assert allocation is not None
     chosen = allocation.tensors[1]
     text = explanation(found, "4.5bpw", chosen.name)
-    assert text.startswith(f"{chosen.name} of 4.5bpw: q4_K, 4.5000 bits per weight\n")
-    assert "sensitivity used: 0.02" in text
-    assert "measured: 0.25 ± 0.025, rank 2 of 2; the prior would be 0.5" in text
+    assert text.startswith(f"{chosen.name} of 4.5bpw is q4_K: 4.5000 bits per weight\n")
+    assert "sensitivity (alpha): 0.25 ± 0.03 nats of mean KLD per unit" in text
+    assert "measured; rank 2 of 2, 1 being the most sensitive" in text
+    assert "without measuring, 0.5 would have been assumed" in text
     rows = {line.split()[0]: line for line in text.splitlines() if line.startswith(("q", "bf"))}
-    assert "measured" in rows["q3_K"]
-    assert "predicted" in rows["q6_K"]
-    assert rows["q4_K"].endswith("<")
-    more = round(6.5625 * chosen.elements / 8) - round(4.5 * chosen.elements / 8)
-    assert f"{more:+d} B" in rows["q6_K"]
+    assert rows["q3_K"].endswith("5.000e-03  measured ± 1.0e-05")
+    assert rows["q6_K"].endswith("predicted")
+    assert rows["q4_K"].endswith("predicted  <- this file")
+    assert rows["bf16"].endswith("not quantized")
+
+
+def test_the_steps_up_and_down_are_priced_against_what_the_last_byte_brings() -> None:
+    chosen = tensor("a.weight", 0.25, elements=8000)
+    up, down, last = step_lines(chosen, "q4_K", price=1e-6)
+    assert up == (
+        "one step up, q6_K: 2062 bytes more take 9.25e-04 nats off: 4.5e-07 a byte;"
+        " they bring more in another tensor"
+    )
+    assert down == (
+        "one step down, q3_K: 1062 bytes less cost 4.00e-03 nats: 3.8e-06 a byte;"
+        " they bring less in any other tensor"
+    )
+    assert last.startswith("the last byte of a file of this size brings 1.0e-06 nats")
+
+
+@pytest.mark.parametrize(
+    ("price", "which", "words"),
+    [(1e-7, 0, "it would be worth them"), (1e-5, 1, "they would bring more in another tensor")],
+)
+def test_a_better_use_of_bytes_that_was_not_taken_says_why(
+    price: float, which: int, words: str
+) -> None:
+    chosen = tensor("a.weight", 0.25, elements=8000)
+    assert list(step_lines(chosen, "q4_K", price=price))[which].endswith(f"; {words} ({RULES})")
+
+
+def test_the_largest_type_has_no_step_up_and_without_a_price_no_verdict() -> None:
+    chosen = tensor("a.weight", 0.25, elements=8000)
+    (down,) = step_lines(chosen, "bf16", price=None)
+    assert down.startswith("one step down, q6_K:")
+    assert down.endswith("a byte")
+
+
+def test_a_file_made_with_another_sensitivity_says_so() -> None:
+    found = document()
+    allocation = found.variants[1].allocation
+    assert allocation is not None
+    few = allocation.tensors[1].model_copy(update={"type": "q3_K", "bpw": 3.4375})
+    many = allocation.tensors[0].model_copy(update={"type": "bf16", "bpw": 16.0})
+    allocation = allocation.model_copy(update={"tensors": (many, few)})
+    row = found.variants[1].model_copy(update={"allocation": allocation})
+    found = found.model_copy(update={"variants": (found.variants[0], row)})
+    text = explanation(found, "4.5bpw", few.name)
+    assert "this file was made with 0.02\n" in text
+    assert f"it would be worth them ({OTHERS})" in text
+
+
+def test_a_type_that_is_not_on_the_curve_says_what_the_plan_predicts() -> None:
+    found = document()
+    allocation = found.variants[1].allocation
+    assert allocation is not None
+    other = allocation.tensors[1].model_copy(update={"type": "q5_1"})
+    allocation = allocation.model_copy(update={"tensors": (allocation.tensors[0], other)})
+    row = found.variants[1].model_copy(update={"allocation": allocation})
+    found = found.model_copy(update={"variants": (found.variants[0], row)})
+    text = explanation(found, "4.5bpw", other.name)
+    assert "q5_1 is not on the curve; the file's plan predicts 1.00e-02 nats" in text
+    assert "one step" not in text
 
 
 def test_a_pinned_tensor_and_one_without_a_curve_say_so() -> None:
@@ -92,6 +154,7 @@ def test_a_pinned_tensor_and_one_without_a_curve_say_so() -> None:
     assert allocation is not None
     text = explanation(found, "4.5bpw", allocation.tensors[0].name)
     assert "pinned by the recipe" in text
+    assert "sensitivity (alpha): 0.6 nats of mean KLD per unit of relative error, assumed" in text
     assert "add `sensitivity:" in text
 
 
@@ -118,6 +181,31 @@ def test_the_curve_falls_and_holds_the_files() -> None:
     assert klds[-1] == 0
     assert "4.5bpw" in text
     assert "mean KLD 0.001: from" in text
+
+
+def test_each_file_stands_beside_what_its_types_predict_and_the_least_possible() -> None:
+    found = measured_document()
+    lines = curve_text(found).split("\n\n")
+    rows = {line.split()[0]: line.split() for line in lines[2].splitlines()}
+    assert rows["file"][-4:] == ["predicted", "ratio", "least", "possible"]
+    facts = found.sensitivity
+    assert facts is not None
+    for one in facts.predictions:
+        assert one.predicted is not None
+        assert rows[one.label][3:5] == [f"{one.predicted:.6f}", f"{one.ratio:.2f}"]
+    assert "times the mean KLD measured, in the median" in lines[3]
+
+
+def test_a_file_that_cannot_be_predicted_says_why() -> None:
+    standard = dict(STANDARD, **{"blk.0.attn_q.weight": "iq4_nl"})
+    run = measured_run(standard=standard)
+    text = curve_text(results_document(run, redactor=NOBODY))
+    assert text.endswith(
+        "Q4_K_M has no prediction: what its tensors cost at these types is not known:"
+        " iq4_nl (1 tensors).\n"
+    )
+    old = curve_text(results_document(measured_run(standard={}), redactor=NOBODY))
+    assert "its record is of a version that did not keep the types of the tensors" in old
 
 
 def test_no_curve_without_measurements() -> None:

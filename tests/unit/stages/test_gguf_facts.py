@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from llamacpp_pipeline.errors import InputError
-from llamacpp_pipeline.stages.gguf_facts import read_gguf, type_layout
+from llamacpp_pipeline.stages.gguf_facts import bytes_at, read_gguf, type_layout
 from tests.unit.stages.makers import write_gguf
 
 
@@ -84,3 +84,16 @@ def test_types_are_spelled_as_llama_cpp_prints_them(
     type_id: int, layout: tuple[str, int, int]
 ) -> None:
     assert type_layout(type_id) == layout
+
+
+@pytest.mark.parametrize(
+    ("kind", "n_bytes"),
+    [("q4_K", 144), ("iq4_xs", 136), ("q8_0", 272), ("bf16", 512), ("q2_0", 72)],
+)
+def test_what_a_tensor_takes_at_a_type(kind: str, n_bytes: int) -> None:
+    assert bytes_at(kind, 256) == n_bytes
+
+
+def test_a_type_that_no_tensor_has_takes_nothing() -> None:
+    with pytest.raises(ValueError, match="'q9_K' is no ggml type"):
+        bytes_at("q9_K", 256)
