@@ -14,14 +14,14 @@ The rule, for every constant alike; it was written down before any of its result
 1. q = KLD / (s * rho), of each tensor alone at the type. A tied embedding matrix has two roles in
    one KLD, and tells no constant.
 2. The median of ln q over a model's tensors of a role is the cell (model, role). Roles are the
-   entries of the source's table; head; embedding; and `gated`, the one constant of ffn_gate and
-   ffn_up where a formula has their factors.
+   entries of the source's table; head; embedding.
 3. Least squares: cell = scale of the model + number of the role, the scales adding up to zero. (All
    models with all roles: the geometric mean over the models.)
 4. The constants are the exponentials, two significant digits, the table's being relative to
    ffn_down's.
 5. A role that no model has keeps its earlier constant, relative to the mean over the table's roles
-   that are known.
+   that are known. (Added after the results, for tensors that no model here has: what holds two
+   others' rows, such as gate and up, has the sum of their constants.)
 
 What a constant is worth is said by **leaving one model out**: constants of the others, and on the
 one left out the rank correlation of alpha and prior and the standard deviation of ln(alpha/prior).
@@ -52,7 +52,6 @@ from tests.bench.allocation_experiment import rank_correlation
 
 DIRECT: Final = ("head", "embedding")  # alpha is the constant
 SCALE: Final = "ffn_down"  # the table is relative to it
-GATED: Final = "gated"
 # Before this rule, from the demo model alone; the table's are relative to C_STREAM = 0.10.
 EARLIER: Final = {
     "head": 4.0,
@@ -73,7 +72,7 @@ EARLIER: Final = {
     "ssm_alpha": 0.06,
     "ssm_beta": 0.07,
 }
-ENTRY: Final = re.compile(r'\{ "(\w+)", +\w+, +(?:true|false), +([\d.]+) \}')
+ENTRY: Final = re.compile(r'\{ "([\w.]+)", +\w+, +(?:true|false), +([\d.]+) \}')
 NUMBER: Final = r"constexpr double +{} += ([\d.]+);"
 
 Constants = Mapping[str, float]  # of a role, in nats per unit of s * rho
@@ -130,9 +129,9 @@ def fitted(models: Models) -> Constants:
 
 def completed(constants: Constants, roles: Sequence[str]) -> Constants:
     """Roles that no model has keep their earlier constant, at the others' scale."""
-    known = [role for role in constants if role not in (*DIRECT, GATED)]
+    known = [role for role in constants if role not in DIRECT]
     shift = statistics.fmean(math.log(constants[role] / EARLIER[role]) for role in known)
-    earlier = {role: EARLIER[role] * math.exp(shift) for role in roles if role in EARLIER}
+    earlier = {role: EARLIER[role] * math.exp(shift) for role in roles}
     return {**earlier, **constants}
 
 
@@ -152,10 +151,8 @@ def read_table(source: Path) -> Constants:
     table = {name: stream * float(factor) for name, factor in ENTRY.findall(prior)}
     if SCALE not in table:
         raise SystemExit(f"{source}: no table of roles")
-    gate = source / "llama-quant-bpw-gate.cpp"
-    together = _number(gate.read_text(encoding="utf-8"), "MET_TOGETHER") if gate.is_file() else 1.0
     head, embedding = (_number(prior, name) for name in ("C_HEAD", "C_EMBEDDING"))
-    return {"head": head, "embedding": embedding, **table, GATED: stream * together}
+    return {"head": head, "embedding": embedding, **table}
 
 
 def _number(text: str, name: str) -> float:
@@ -167,7 +164,7 @@ def _number(text: str, name: str) -> float:
 
 def role_of(name: str, table: Constants) -> str:
     """The first entry of the table that is part of the name."""
-    return next(entry for entry in table if entry not in (*DIRECT, GATED) and entry in name)
+    return next(entry for entry in table if entry not in DIRECT and entry in name)
 
 
 def planned(options: argparse.Namespace, model: Path, imatrix: Path) -> list[Mapping[str, Any]]:
@@ -189,38 +186,31 @@ def planned(options: argparse.Namespace, model: Path, imatrix: Path) -> list[Map
 
 
 def read_model(
-    options: argparse.Namespace, files: Sequence[Path], table: Constants, *, gated: bool
+    options: argparse.Namespace, files: Sequence[Path], table: Constants
 ) -> list[Tensor]:
-    """Its tensors; with `gated` the formula's factors of ffn_gate and ffn_up, else the table's."""
+    """Its tensors, as planned and as measured."""
     model, imatrix, results = files
     first, *rest = read_measurements(results)
     alone = {next(iter(m.tensors)): m for m in rest if len(m.tensors) == 1}
-    plan = {tensor["name"]: tensor for tensor in planned(options, model, imatrix)}
     found = []
-    for name, tensor in plan.items():
+    for tensor in planned(options, model, imatrix):
+        name = tensor["name"]
         if tensor["type"] != options.type or alone[name].only_type != options.type:
             raise SystemExit(f"{name} is not {options.type} alone")
-        parts = tuple(_part(name, role, plan, table, gated=gated) for role in tensor["roles"])
         kld = alone[name].kld - first.kld
         if kld <= 0:
             raise SystemExit(f"{name}: no divergence that could be told from none")
         rho = next(c["rho"] for c in tensor["curve"] if c["type"] == options.type)
+        parts = tuple(_part(name, role, table) for role in tensor["roles"])
         found.append(Tensor(name=name, kld=kld, rho=rho, parts=parts))
     return found
 
 
-def _part(
-    name: str, role: Mapping[str, Any], plan: Mapping[str, Any], table: Constants, *, gated: bool
-) -> Part:
+def _part(name: str, role: Mapping[str, Any], table: Constants) -> Part:
     if role["name"] in DIRECT:
         return Part(role=role["name"], s=1.0, rho=role["rho"])
-    entry, alpha = role_of(name, table), role["alpha"]
-    if entry not in {"ffn_gate", "ffn_up"}:
-        return Part(role=entry, s=alpha / table[entry], rho=role["rho"])
-    if gated:
-        return Part(role=GATED, s=alpha / table[GATED], rho=role["rho"])
-    down = plan[name.replace(entry, "ffn_down")]["alpha"] / table["ffn_down"]
-    return Part(role=entry, s=down, rho=role["rho"])
+    entry = role_of(name, table)
+    return Part(role=entry, s=role["alpha"] / table[entry], rho=role["rho"])
 
 
 def report(models: Models, table: Constants) -> None:
@@ -263,14 +253,11 @@ def main() -> None:
     parser.add_argument("--type", default="iq3_s")
     options = parser.parse_args()
     table = read_table(options.source)
-    gates = (options.source / "llama-quant-bpw-gate.cpp").is_file()
-    for gated in (False, True) if gates else (False,):
-        print("factors of ffn_gate and ffn_up from " + ("the formula" if gated else "the table"))
-        models = {
-            name: read_model(options, [Path(each) for each in files], table, gated=gated)
-            for name, *files in options.model
-        }
-        report(models, table)
+    models = {
+        name: read_model(options, [Path(each) for each in files], table)
+        for name, *files in options.model
+    }
+    report(models, table)
 
 
 if __name__ == "__main__":
