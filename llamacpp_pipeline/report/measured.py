@@ -55,15 +55,18 @@ def price_text(price: MeasuringPrice) -> str:
     """What measuring took, on which machine, and what else took how long there."""
     threads = "" if price.n_threads is None else f", {price.n_threads} threads"
     bound = "at most " if price.at_most else ""
-    text = (
-        f"{minutes(price.seconds)} on {price.cpu}{threads}: {minutes(price.probe_seconds)} of"
-        f" measuring divergences ({bound}{count(price.n_tokens)} tokens through the model),"
-        f" {minutes(price.curves_seconds)} of measuring the errors of all types"
-    )
+    tokens = f"{bound}{count(price.n_tokens)} tokens through the model"
+    parts = [
+        f"{minutes(price.probe_seconds)} of measuring divergences ({tokens})",
+        f"{minutes(price.curves_seconds)} of measuring the errors of all types",
+    ]
+    if price.refine_seconds:
+        parts.append(f"{minutes(price.refine_seconds)} of validating the types of the files")
+    text = f"{minutes(price.seconds)} on {price.cpu}{threads}: {', '.join(parts)}."
     if price.evaluation is None:
-        return f"{text}."
+        return text
     files = f"{price.evaluation.n_files} files"
-    return f"{text}. The KLD of the {files} took {minutes(price.evaluation.seconds)} there."
+    return f"{text} The KLD of the {files} took {minutes(price.evaluation.seconds)} there."
 
 
 def minutes(seconds: float) -> str:

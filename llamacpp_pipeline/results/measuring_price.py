@@ -9,7 +9,10 @@ from pydantic import NonNegativeFloat, PositiveInt
 from llamacpp_pipeline.results.documented import Documented
 from llamacpp_pipeline.results.record import StepRecord
 from llamacpp_pipeline.results.run import RunRecords
+from llamacpp_pipeline.stages import refine
 from llamacpp_pipeline.stages.probe import ProbeParams, ProbeResult
+
+REFINE = refine.STAGE.name
 
 
 class Evaluation(Documented):
@@ -30,8 +33,10 @@ class MeasuringPrice(Documented):
     """Of these, measuring divergences; what an interrupted run had measured before is counted."""
     curves_seconds: NonNegativeFloat
     """Of these, measuring the errors of all tensors at all types."""
+    refine_seconds: NonNegativeFloat = 0.0
+    """Of these, validating the types of the files and measuring again where choices were close."""
     n_tokens: PositiveInt
-    """Tokens that the model computed for it, the reference's own pass included."""
+    """Tokens that the model computed for the divergences, the reference's own pass included."""
     at_most: bool = False
     """Whether n_tokens is an upper bound: measurements could end early."""
     cpu: str
@@ -49,9 +54,11 @@ def measuring_price(run: RunRecords) -> MeasuringPrice | None:
     if probe is None or curves is None or fit is None or found is None:
         return None
     probe_seconds = max(probe.seconds, found.seconds)
+    refined = total([record for record in run.records.values() if record.stage == REFINE])
     return MeasuringPrice(
-        seconds=probe_seconds + curves.seconds + fit.seconds,
+        seconds=probe_seconds + curves.seconds + fit.seconds + refined,
         probe_seconds=probe_seconds,
+        refine_seconds=refined,
         curves_seconds=curves.seconds,
         n_tokens=(found.n_measurements + 1) * found.n_chunks * found.n_ctx,
         at_most=ProbeParams.model_validate(probe.params).precision is not None,

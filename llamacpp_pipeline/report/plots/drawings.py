@@ -10,6 +10,7 @@ from llamacpp_pipeline.report.plots.theme import Theme, shades
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 Columns = tuple[list[float], list[float], list[float]]  # x, y, the error of y
@@ -188,13 +189,17 @@ def _error_bars(errors: list[float]) -> list[float] | None:
 
 
 def log_axis(axes: Axes, along: Literal["x", "y"] = "y") -> None:
-    """A logarithmic axis with its numbers written out: more of them where it is short."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter  # noqa: PLC0415
-
+    """A logarithmic axis with its numbers written out."""
     (axes.set_yscale if along == "y" else axes.set_xscale)("log")
     low, high = axes.get_ylim() if along == "y" else axes.get_xlim()
-    axis = axes.yaxis if along == "y" else axes.xaxis
-    marks = (1.0,) if high / low > MANY_FOLD else (1.0, 2.0, 5.0)
+    log_marks(axes.yaxis if along == "y" else axes.xaxis, many_fold=high / low > MANY_FOLD)
+
+
+def log_marks(axis: Axis, *, many_fold: bool) -> None:
+    """Numbers written out on an axis that is logarithmic: more of them where it is short."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter  # noqa: PLC0415
+
+    marks = (1.0,) if many_fold else (1.0, 2.0, 5.0)
     axis.set_major_locator(LogLocator(subs=marks, numticks=12))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from typing import TYPE_CHECKING
 
-from llamacpp_pipeline.report.plots.drawings import MARKERS, log_axis
+from llamacpp_pipeline.report.plots.drawings import MANY_FOLD, MARKERS, log_axis, log_marks
 from llamacpp_pipeline.report.plots.heat import (
     INCHES_PER_ROLE,
     MOST_WRITTEN,
@@ -88,7 +88,7 @@ def draw_sensitivity(figure: Figure, table: PlotTable, theme: Theme) -> None:
     from matplotlib.cm import ScalarMappable  # noqa: PLC0415  optional
     from matplotlib.colors import LogNorm  # noqa: PLC0415
     from matplotlib.patches import Rectangle  # noqa: PLC0415
-    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator  # noqa: PLC0415
+    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
 
     axes = figure.subplots()
     names, alphas = roles(table), table.numbers("alpha")
@@ -111,8 +111,7 @@ def draw_sensitivity(figure: Figure, table: PlotTable, theme: Theme) -> None:
     axes.set_xlabel("layer")
     colours = ScalarMappable(norm=norm, cmap=shading)
     bar = figure.colorbar(colours, ax=axes, label="alpha (nats per unit of relative error)")
-    bar.ax.yaxis.set_major_locator(LogLocator())
-    bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    log_marks(bar.ax.yaxis, many_fold=high / low > MANY_FOLD)
 
 
 def colour_map(theme: Theme) -> Colormap:

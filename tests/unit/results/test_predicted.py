@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
+from llamacpp_pipeline.report.measured import price_text
 from llamacpp_pipeline.results.assemble import results_document
 from llamacpp_pipeline.results.curve_fit import log_error
 from llamacpp_pipeline.results.document import document_from_json, document_json
@@ -145,6 +147,16 @@ def test_the_price_counts_what_an_interrupted_probe_had_measured_before() -> Non
     assert (price.cpu, price.n_threads) == ("Some CPU, 2 cores", 2)
     assert price.evaluation is not None
     assert (price.evaluation.n_files, price.evaluation.seconds) == (2, 3.0)
+
+
+def test_validating_the_files_is_part_of_the_price() -> None:
+    run = measured_run()
+    refined = run.needed("convert").model_copy(update={"stage": "refine", "seconds": 30.0})
+    run = replace(run, records={**run.records, "refine/matched": refined})
+    price = facts(run).price
+    assert price is not None
+    assert (price.seconds, price.refine_seconds) == (96.5, 30.0)
+    assert "0.5 minutes of validating the types of the files" in price_text(price)
 
 
 def test_seconds_of_another_machine_are_not_compared() -> None:
