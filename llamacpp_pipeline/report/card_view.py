@@ -31,6 +31,7 @@ from llamacpp_pipeline.report.figures import RHO_PPL, digest, estimate
 from llamacpp_pipeline.report.markdown import Markdown
 from llamacpp_pipeline.report.plots.pictures import ALLOCATION
 from llamacpp_pipeline.report.provenance import provenance_table
+from llamacpp_pipeline.report.refinements import refinement_lines, refinement_table
 from llamacpp_pipeline.report.sensitivities import (
     change_tables,
     fit_line,
@@ -132,6 +133,8 @@ VALUES: Mapping[str, Callable[[ResultsDocument], object]] = {
     "provenance": provenance_table,
     "quality": quality_table,
     "recipes": recipe_table,
+    "refined": refinement_table,
+    "refinements": refinement_lines,
     "repeated": lambda d: d.speed is not None and d.speed.repetitions > 1,
     "rho_ppl": lambda _: RHO_PPL,
     "settled_by_tasks": settled_by_tasks,

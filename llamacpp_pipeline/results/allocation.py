@@ -8,6 +8,7 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveIn
 
 from llamacpp_pipeline.config.variants import VariantConfig
 from llamacpp_pipeline.results.documented import Documented
+from llamacpp_pipeline.results.refinement import Refinement
 from llamacpp_pipeline.stages.quantize_target import Asked, TargetParams, TargetResult
 from llamacpp_pipeline.stages.target_plan import PlannedTensor, Status
 from llamacpp_pipeline.units import bits_per_weight
@@ -109,6 +110,8 @@ class Allocation(Documented):
     """Regex on the tensor name to the smallest type allowed."""
     max_types: dict[str, str] = {}
     """Regex on the tensor name to the largest type allowed."""
+    refinement: Refinement | None = None
+    """What was tried before the file was made; absent where types were taken as they came."""
     measured: NonNegativeInt
     """Errors measured for this file."""
     reused: NonNegativeInt
@@ -117,7 +120,13 @@ class Allocation(Documented):
     """Every tensor chosen or pinned, in the file's order."""
 
 
-def allocation(variant: VariantConfig, params: TargetParams, result: TargetResult) -> Allocation:
+def allocation(
+    variant: VariantConfig,
+    params: TargetParams,
+    result: TargetResult,
+    *,
+    tried: Refinement | None = None,
+) -> Allocation:
     """What the results say of a file by size."""
     shared = set(Allocation.model_fields)
     return Allocation(
@@ -128,6 +137,7 @@ def allocation(variant: VariantConfig, params: TargetParams, result: TargetResul
         asked_bytes=result.asked.size_bytes,
         matched=variant.match,
         fit=_fit(variant, result.asked),
+        refinement=tried,
         kld=_kld(result.asked),
         reached_bpw=result.bpw,
         reached_bytes=result.file_bytes,

@@ -111,6 +111,9 @@ def with_kept(run: RunRecords) -> RunRecords:
     kept: dict[str, StepRecord] = {}
     for label, candidate in kept_candidates(run).items():
         kept[f"quantize/{label}"] = run.needed(candidate.quantize)
+        refined = run.records.get(f"refine/{candidate.variant.label}")
+        if refined is not None:
+            kept[f"refine/{label}"] = refined
         if not judged_apart:
             kept[f"kld/{label}"] = run.needed(quality_key(run.config, candidate.variant.label))
         for name in sets_of(run.config):

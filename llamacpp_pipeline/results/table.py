@@ -13,6 +13,7 @@ from llamacpp_pipeline.results.documented import Documented
 from llamacpp_pipeline.results.files import file_names, published_files
 from llamacpp_pipeline.results.memory import MemoryNeed, memory_needs
 from llamacpp_pipeline.results.record import StepRecord
+from llamacpp_pipeline.results.refinement import refinement
 from llamacpp_pipeline.results.run import RunRecords, output_file
 from llamacpp_pipeline.results.task_scores import TaskScore, average_of, scores_of
 from llamacpp_pipeline.stages.bench import BenchResult, BenchRow
@@ -183,7 +184,7 @@ def _variant_row(
         size=_size(result),
         recipe=_recipe(record, result),
         labels=record.labels,
-        allocation=_allocation(variant, record, result),
+        allocation=_allocation(run, variant, record=record, result=result),
         tensors=_tensors(result),
         memory=memory_needs(run, result.tensor_bytes),
         ppl=None if quality is None else quality.ppl,
@@ -222,11 +223,12 @@ def _recipe(record: StepRecord, result: QuantizeResult) -> Recipe:
 
 
 def _allocation(
-    variant: VariantConfig, record: StepRecord, result: QuantizeResult
+    run: RunRecords, variant: VariantConfig, *, record: StepRecord, result: QuantizeResult
 ) -> Allocation | None:
     if not isinstance(result, TargetResult):
         return None
-    return allocation(variant, TargetParams.model_validate(record.params), result)
+    params, tried = TargetParams.model_validate(record.params), refinement(run, variant.label)
+    return allocation(variant, params, result, tried=tried)
 
 
 def _tensors(result: QuantizeResult) -> dict[str, str]:
