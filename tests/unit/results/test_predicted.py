@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from llamacpp_pipeline.report.measured import price_text
+from llamacpp_pipeline.report.refinements import refinement_lines, refinement_table
 from llamacpp_pipeline.results.assemble import results_document
 from llamacpp_pipeline.results.curve_fit import log_error
 from llamacpp_pipeline.results.document import document_from_json, document_json
 from llamacpp_pipeline.results.predicted import Prediction
 from llamacpp_pipeline.results.run import RunRecords
 from llamacpp_pipeline.results.sensitivity import SensitivityFacts
+from llamacpp_pipeline.results.table import variant_rows
+from llamacpp_pipeline.stages.refine_record import Mix, RefineResult
+from llamacpp_pipeline.units import Estimate
 from tests.unit.results.measured import (
     ALPHA,
     BENT,
@@ -149,9 +154,52 @@ def test_the_price_counts_what_an_interrupted_probe_had_measured_before() -> Non
     assert (price.evaluation.n_files, price.evaluation.seconds) == (2, 3.0)
 
 
+MIX = Mix(
+    name="prior",
+    bpw=4.5,
+    n_changed=0,
+    predicted=0.01,
+    on_probe=Estimate(value=0.01, stderr=0.001),
+    kld=Estimate(value=0.02, stderr=0.002),
+    kld_p999=0.5,
+    same_top=90.0,
+)
+APART = Estimate(value=0.001, stderr=0.0004)
+REFINED = RefineResult(
+    kept="prior",
+    stopped="nothing-close",
+    mixes=(MIX, MIX.model_copy(update={"name": "measured", "n_changed": 3, "to_kept": APART})),
+    rounds=(),
+    held_out=True,
+    n_ctx=64,
+    n_chunks=8,
+    n_measurements=8,
+    seconds=12.0,
+)
+
+
+def test_what_was_tried_for_a_file_stands_with_its_allocation() -> None:
+    run = measured_run()
+    said = {"stage": "refine", "result": REFINED.model_dump(mode="json")}
+    record = run.needed("convert").model_copy(update=said)
+    run = replace(run, records={**run.records, "refine/matched": record})
+    row = next(row for row in variant_rows(run) if row.label == "matched")
+    assert row.allocation is not None
+    tried = row.allocation.refinement
+    assert tried is not None
+    assert (tried.kept, tried.validation_digest) == ("prior", None)
+    assert [mix.name for mix in tried.mixes] == ["prior", "measured"]
+    document = SimpleNamespace(variants=[row])
+    assert "| **prior** | 0 |" in refinement_table(document)  # type: ignore[arg-type]
+    assert "+0.001000 ± 0.000400" in refinement_table(document)  # type: ignore[arg-type]
+    (line,) = refinement_lines(document)  # type: ignore[arg-type]
+    assert "no decision was close" in line
+
+
 def test_validating_the_files_is_part_of_the_price() -> None:
     run = measured_run()
-    refined = run.needed("convert").model_copy(update={"stage": "refine", "seconds": 30.0})
+    said = {"stage": "refine", "seconds": 30.0, "result": REFINED.model_dump(mode="json")}
+    refined = run.needed("convert").model_copy(update=said)
     run = replace(run, records={**run.records, "refine/matched": refined})
     price = facts(run).price
     assert price is not None
