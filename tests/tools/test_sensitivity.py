@@ -28,6 +28,13 @@ sensitivity: {corpus: {demo: probe}, n_ctx: 128, n_chunks: 4, types: [q4_K], ref
 variants:
   - {name: measured, bpw: 4.5, type_set: kquants}
   - {name: prior, bpw: 4.5, type_set: kquants, sensitivity: prior}
+  - {kld: [0.003, 0.01]}
+  - name: bound
+    kld: 0.01
+    type_set: kquants
+    tensor_types: {token_embd: q8_0}
+    same_type: ['ffn_(gate|up)']
+    max_types: {ssm_out: q6_K}
 bench: null
 tasks: null
 """
@@ -72,6 +79,35 @@ def test_divergences_nearly_add_up(done: Place) -> None:
     row = next(row for row in done.results()["variants"] if row["label"] == "measured")
     measured = row["quality"]["mean_kld"]["value"]
     assert row["allocation"]["objective"] == pytest.approx(measured, rel=0.6)  # another text
+
+
+def test_a_quality_is_reached_as_predicted_and_no_larger_than_it_must_be(done: Place) -> None:
+    rows = {row["label"]: row for row in done.results()["variants"]}
+    for label, kld in (("kld0.003", 0.003), ("kld0.01", 0.01), ("bound", 0.01)):
+        found = rows[label]["allocation"]
+        assert (found["way"], found["kld"]["asked"]) == ("kld", kld)
+        assert 0.97 * kld < found["kld"]["predicted"] <= kld * (1 + 1e-9)
+        # llama-quantize's own solver, of those bytes, agrees that they are enough
+        assert found["objective"] <= found["kld"]["predicted"] * (1 + 1e-6)
+        assert found["kld"]["least_bytes"] <= found["kld"]["tensor_bytes"]
+        assert found["kld"]["least_bytes"] > 0.99 * found["kld"]["tensor_bytes"]
+        assert rows[label]["size"]["tensor_bytes"] <= found["kld"]["tensor_bytes"]
+        measured = rows[label]["quality"]["mean_kld"]["value"]
+        assert measured == pytest.approx(kld, rel=0.6)  # another text
+    assert rows["kld0.003"]["size"]["file_bytes"] > rows["kld0.01"]["size"]["file_bytes"]
+    assert rows["bound"]["size"]["file_bytes"] > rows["kld0.01"]["size"]["file_bytes"]
+
+
+def test_a_quality_out_of_reach_is_refused_with_the_range(
+    done: Place, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    place = Place(tmp_path_factory.mktemp("out-of-reach"))
+    (place.folder / "small.yaml").write_text(CONFIG.replace("[0.003, 0.01]", "5"))
+    (place.folder / "store").symlink_to(done.folder / "store")
+    ran = place.run("run", "--only", "quantize/kld5")
+    assert ran.returncode == 1
+    assert "a mean KLD of 5 cannot be asked for" in ran.stderr
+    assert "ask for one within that range" in ran.stderr
 
 
 def test_a_type_is_explained_and_the_curve_drawn(done: Place) -> None:
