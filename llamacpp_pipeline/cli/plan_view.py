@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from llamacpp_pipeline.engine.prepare import Prepared
-from llamacpp_pipeline.plan.budget import Budget, StepBudget
+from llamacpp_pipeline.plan.budget import Budget, StepBudget, advised
 from llamacpp_pipeline.plan.targets import wish
 from llamacpp_pipeline.report.terminal import aligned
 from llamacpp_pipeline.results.record import StepRecord
@@ -88,6 +88,14 @@ class PlanView:
         yield f"  time    {self.time()}{self.at_once()}"
         for basis, stages in self.budget.bases.items():
             yield f"          from {basis} on this machine: {', '.join(stages)}"
+        if self.advice:
+            yield "  the probe takes long beside the other steps:"
+            yield from (f"          {line}" for line in self.advice)
+
+    @property
+    def advice(self) -> tuple[str, ...]:
+        """What would shorten a probe that takes long."""
+        return advised(self.prepared.plan, self.budget, self.prepared.sources)
 
     def time(self) -> str:
         """What it will take, as far as that is known."""
@@ -129,6 +137,7 @@ class PlanView:
             "disk_free_bytes": self.prepared.store.free_bytes(),
             "memory_bytes": self.budget.peak_memory_bytes,
             "seconds": self.budget.elapsed,
+            "advice": list(self.advice),
         }
 
 

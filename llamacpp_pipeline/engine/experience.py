@@ -13,6 +13,11 @@ from llamacpp_pipeline.results.record import Machine, RecordedInput, StepRecord
 from llamacpp_pipeline.stages.bench import BenchResult
 
 MODEL_INPUTS = ("model", "gguf1")
+PROBE = "probe"
+OF_TEXT = frozenset(
+    {"reference", "perplexity", "kld", "imatrix", PROBE}
+)  # whose result says how much text
+MEASURING = frozenset({"curves", "quantize-target"})
 
 
 def experience(store: Store, machine: Machine) -> tuple[Timed, ...]:
@@ -32,15 +37,16 @@ def timed(record: StepRecord, *, family: str | None) -> Timed:
     text = record.inputs.get("tasks")
     return Timed(
         stage=record.stage,
-        seconds=record.seconds,
+        seconds=_seconds(record),
         family=family,
-        tokens=_tokens(record.result),
+        tokens=_tokens(record.result) if record.stage in OF_TEXT else None,
         model_bytes=None if model is None else model.size_bytes,
         output_bytes=sum(file.size_bytes for file in record.outputs),
         text=None if text is None else text.digest,
         params=record.params,
         n_threads=record.placement.n_threads or record.machine.n_cores,
         prompt_speed=_prompt_speed(record),
+        measured=_whole(record.result, "measured") if record.stage in MEASURING else None,
     )
 
 
@@ -73,8 +79,22 @@ def _records(store: Store) -> list[StepRecord]:
 
 
 def _tokens(result: Mapping[str, Any]) -> int | None:
-    n_ctx, n_chunks = result.get("n_ctx"), result.get("n_chunks")
-    return n_ctx * n_chunks if isinstance(n_ctx, int) and isinstance(n_chunks, int) else None
+    """Of a text, as often as it was computed: a probe computes it for each measurement."""
+    n_ctx, n_chunks = _whole(result, "n_ctx"), _whole(result, "n_chunks")
+    if n_ctx is None or n_chunks is None:
+        return None
+    return n_ctx * n_chunks * (_whole(result, "n_measurements") or 1)
+
+
+def _seconds(record: StepRecord) -> float:
+    """What the step took; of a probe, what its measurements took, in however many runs."""
+    measuring = record.result.get("seconds") if record.stage == PROBE else None
+    return float(measuring) if isinstance(measuring, (int, float)) else record.seconds
+
+
+def _whole(result: Mapping[str, Any], name: str) -> int | None:
+    found = result.get(name)
+    return found if isinstance(found, int) else None
 
 
 def _prompt_speed(record: StepRecord) -> float | None:

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from llamacpp_pipeline.errors import InputError
 from llamacpp_pipeline.plan.lanes import Lanes, elapsed
 from llamacpp_pipeline.plan.pace import Job, Timed, digest_of, family_of, guess
+from llamacpp_pipeline.plan.probing import advice, measured_together, passes, within_budget
 from llamacpp_pipeline.plan.sizes import Known, chunks, file_bytes, output_bytes
 from llamacpp_pipeline.plan.sources import Sources
 from llamacpp_pipeline.plan.step import Leaf, OutputRef, Plan, Step
 from llamacpp_pipeline.stages.base import Lane
+from llamacpp_pipeline.stages.curves import CurvesParams
 from llamacpp_pipeline.stages.imatrix import ImatrixParams
 from llamacpp_pipeline.stages.logits_file import predicted_logits_bytes
 from llamacpp_pipeline.stages.perplexity import PerplexityParams
@@ -22,7 +24,6 @@ from llamacpp_pipeline.units import size_text
 LOGIT_BYTES = 4  # llama.cpp keeps a float per token of the vocabulary and position of a batch
 TOOL_BYTES = 40 * 2**20  # of a llama.cpp tool with the smallest of models
 TEXTS = (PerplexityParams, ImatrixParams, ProbeParams)
-MATRICES = 8  # about, of a layer that can be quantized; and two outside the layers
 ONE_AT_A_TIME = Lanes()
 LARGEST = 3  # steps named in a refusal
 
@@ -135,9 +136,16 @@ def predicted(step: Step, known: Known, history: History, lanes: Lanes) -> StepB
         output_bytes=output_bytes(step, known),
         memory_bytes=memory_bytes(step, known),
         lane=step.stage.lane,
-        seconds=None if found is None else found.seconds,
+        seconds=None if found is None else shortened(found.seconds, step, known),
         basis=None if found is None else found.basis,
     )
+
+
+def shortened(seconds: float, step: Step, known: Known) -> float:
+    """A prediction within the time that the step itself is given."""
+    if not isinstance(step.params, ProbeParams):
+        return seconds
+    return within_budget(seconds, step.params, known.hints)
 
 
 def job(step: Step, known: Known, history: History, lanes: Lanes) -> Job:
@@ -146,7 +154,7 @@ def job(step: Step, known: Known, history: History, lanes: Lanes) -> Job:
     cut = step.params
     tokens = n_chunks * cut.n_ctx if n_chunks and isinstance(cut, TEXTS) else None
     if tokens is not None and isinstance(cut, ProbeParams):
-        each = passes(cut, known)
+        each = passes(cut, known.hints)
         tokens = None if each is None else tokens * each
     steps = {one.key: one for one in known.plan.steps}
     n_threads = step.placement.n_threads or history.n_threads
@@ -160,13 +168,36 @@ def job(step: Step, known: Known, history: History, lanes: Lanes) -> Job:
         text=None if text is None else digest_of(text, history.digests),
         params=step.params.model_dump(mode="json"),
         n_threads=max(1, n_threads // share),
+        measured=measured(step, known),
     )
 
 
-def passes(params: ProbeParams, known: Known) -> int | None:
-    """How often a probe computes its text: the reference, the floor, and each measurement."""
-    layers = params.bands or known.hints.n_layers
-    return None if layers is None else 2 + len(params.types) * (MATRICES * layers + 2)
+def measured(step: Step, known: Known) -> int | None:
+    """How many errors of tensors at types a step will measure."""
+    if not isinstance(step.params, CurvesParams):
+        return None
+    n_tensors = measured_together(None, known.hints)
+    return None if n_tensors is None else n_tensors * len(step.params.types)
+
+
+def advised(plan: Plan, taken: Budget, sources: Sources) -> tuple[str, ...]:
+    """What would shorten a probe that is long beside the rest of the plan; else nothing."""
+    todo = {step.key: step.seconds or 0.0 for step in taken.todo}
+    known = Known(plan=plan, sources=sources, finished={})
+    for step in plan.steps:
+        if isinstance(step.params, ProbeParams) and step.key in todo:
+            seconds = todo[step.key]
+            others = sum(todo.values()) - seconds
+            return tuple(
+                advice(
+                    step.params,
+                    sources.hints,
+                    seconds=seconds,
+                    others=others,
+                    n_chunks=chunks(step, known),
+                )
+            )
+    return ()
 
 
 def model_bytes(step: Step, known: Known) -> int | None:

@@ -9,6 +9,7 @@ from typing import Any
 from llamacpp_pipeline.plan.step import Input, Leaf, Step
 
 SAME_MODEL = "earlier steps of this model"
+SAME_WORK = "other steps of this model"
 BENCH = "its llama-bench speed"
 OTHER_MODELS = "steps of other models"
 BY_TEXT = frozenset({"tasks"})  # stages whose time is told by what they read, not by its size
@@ -17,6 +18,12 @@ AT_ONCE = frozenset(
     {"select", "dataset", "check-texts", "check-selection", "merge-imatrix"}
 )  # soon over
 AS_ASKED = frozenset({"bench"})  # stages whose parameters say how much they do
+# Stages that do the same work on the same model: passes over a text, or measured types.
+KIN = (
+    frozenset({"probe", "kld", "reference", "perplexity", "imatrix"}),
+    frozenset({"curves", "quantize-target"}),
+)
+COUNTED = frozenset({"curves"})  # stages whose time is told by how many errors they measure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +40,7 @@ class Timed:
     params: Mapping[str, Any] = field(default_factory=dict)
     n_threads: int = 1
     prompt_speed: float | None = None  # of a bench: tokens per second
+    measured: int | None = None  # errors of a tensor at a type
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +55,7 @@ class Job:
     text: str | None
     params: Mapping[str, Any]
     n_threads: int
+    measured: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,17 +67,33 @@ class Guess:
 
 
 def guess(job: Job, timed: Sequence[Timed]) -> Guess | None:
-    """By the best there is: this model's own steps, its bench, other models' steps; else None."""
+    """By the best there is: this model's own steps, its bench, other models' steps; else None.
+
+    Of the model's own steps those of the stage count before those that do the same work.
+    """
     alike = [one for one in timed if one.stage == job.stage and _alike(one, job)]
     own = [one for one in alike if one.family == job.family and job.family is not None]
     for basis, found in (
         (SAME_MODEL, _seconds(job, own)),
+        (SAME_WORK, _seconds(job, _kin(job, timed))),
         (BENCH, _by_bench(job, timed)),
         (OTHER_MODELS, _seconds(job, alike, scaled=True)),
     ):
         if found is not None:
             return Guess(seconds=found, basis=basis)
     return None
+
+
+def _kin(job: Job, timed: Sequence[Timed]) -> list[Timed]:
+    """Steps of other stages that did the same work: on the very file, where there are such."""
+    stages = next((kin for kin in KIN if job.stage in kin), frozenset())
+    found = [
+        one
+        for one in timed
+        if one.stage in stages and one.family == job.family and job.family is not None
+    ]
+    same = [one for one in found if one.model_bytes == job.model_bytes]
+    return same or found
 
 
 def _alike(one: Timed, job: Job) -> bool:
@@ -85,8 +110,8 @@ def _seconds(job: Job, done: Sequence[Timed], *, scaled: bool = False) -> float 
     """
     if job.stage in BY_TEXT and not scaled:
         return sum(one.seconds for one in done) / len(done) if done else None
-    unit, amount = _amount(job, scaled=scaled)
-    measured = ((one, *_amount(one, scaled=scaled)) for one in done)
+    unit, amount = _amount(job, of=job.stage, scaled=scaled)
+    measured = ((one, *_amount(one, of=job.stage, scaled=scaled)) for one in done)
     known = [(one, size) for one, other, size in measured if other == unit and size]
     if not amount or not known:
         return None
@@ -94,8 +119,10 @@ def _seconds(job: Job, done: Sequence[Timed], *, scaled: bool = False) -> float 
     return amount * spent / sum(size for _, size in known)
 
 
-def _amount(one: Timed | Job, *, scaled: bool) -> tuple[str, float | None]:
-    """How much there is to do, and in what unit; amounts of different units do not compare."""
+def _amount(one: Timed | Job, *, of: str, scaled: bool) -> tuple[str, float | None]:
+    """How much there is to do for a stage, and in what unit; different units do not compare."""
+    if of in COUNTED and one.measured is not None:
+        return "measured", one.measured
     if one.tokens is not None:
         bytes_each = one.model_bytes if scaled else 1
         return "tokens", None if bytes_each is None else one.tokens * bytes_each

@@ -31,6 +31,7 @@ class ModelHints:
     n_parameters: int | None = None
     tensor_bytes: int | None = None  # of the safetensors files
     n_layers: int | None = None
+    matrices: Mapping[str, int] = field(default_factory=dict)  # role -> how many; empty: unknown
 
 
 UNKNOWN = ModelHints()
@@ -58,6 +59,7 @@ def hints_of(facts: InspectResult) -> ModelHints:
         n_parameters=facts.n_parameters,
         tensor_bytes=facts.tensor_bytes,
         n_layers=facts.n_layers,
+        matrices=facts.matrices,
     )
 
 

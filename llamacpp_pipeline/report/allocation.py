@@ -55,8 +55,8 @@ def asked(found: Allocation) -> str:
 def kld_lines(document: ResultsDocument) -> tuple[str, ...]:
     """What became of each KLD that was asked for, on the text it was asked for and on another."""
     return tuple(
-        f"{row.label}: a mean KLD of {found.kld.asked:g} was asked for on the probe text, for which"
-        f" {found.reached_bpw:.4f} bpw are predicted to have {found.objective:.6f};"
+        f"{row.label}: a mean KLD of {found.kld.asked:g} was asked for on the probe text, where"
+        f" {found.asked_bpw:.4f} bpw are predicted to reach {found.kld.predicted:.6f};"
         f" {measured(row)}"
         for row, found in allocated(document)
         if found.kld is not None

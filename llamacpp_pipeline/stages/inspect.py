@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import Counter
 from pathlib import Path
@@ -16,6 +17,9 @@ from llamacpp_pipeline.stages.llama_log import complaints
 from llamacpp_pipeline.stages.safetensors_files import StoredTensor, checkpoint_tensors
 
 TOOL = "llamacpp_pipeline.stages.inspect"
+EXPERT = re.compile(r"experts\.\d+\.")
+NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
+NEVER_QUANTIZED = ("norm", "conv1d", ".gate.weight", "router")  # parts of names; gate: of experts
 VISION = ("visual.", "vision_tower.", "vision_model.", "model.visual.", "model.vision_tower.")
 
 
@@ -34,6 +38,7 @@ class InspectResult(Frozen):
     vocab_size: PositiveInt
     n_ctx_train: PositiveInt | None
     n_layers: PositiveInt | None
+    matrices: dict[str, PositiveInt] = {}  # role -> how many can be quantized, experts as one
     has_mtp: bool  # multi-token-prediction tensors are in the files
     says_mtp: bool  # the config announces them
     has_vision: bool
@@ -73,6 +78,7 @@ def inspect_folder(folder: Path) -> InspectResult:
         vocab_size=vocab_size(config, tensors),
         n_ctx_train=model_folder.whole_number(config, "max_position_embeddings", "n_positions"),
         n_layers=model_folder.whole_number(config, "num_hidden_layers", "n_layer"),
+        matrices=matrices(tensors),
         has_mtp=model_folder.holds_mtp(config, names),
         says_mtp=model_folder.announces_mtp(config),
         has_vision=any(name.startswith(VISION) for name in names),
@@ -82,6 +88,21 @@ def inspect_folder(folder: Path) -> InspectResult:
         pipeline_tag=text(card.get("pipeline_tag")),
         chat_template=model_folder.has_chat_template(folder),
     )
+
+
+def matrices(tensors: tuple[StoredTensor, ...]) -> dict[str, int]:
+    """How many tensors of each role llama-quantize will be able to change; about, by their names.
+
+    A role is a name without its layer; all experts of a layer become one tensor.
+    """
+    kept = {
+        EXPERT.sub("experts.", tensor.name)
+        for tensor in tensors
+        if sum(extent > 1 for extent in tensor.shape) > 1
+        and not tensor.name.startswith(VISION)
+        and not any(part in tensor.name for part in NEVER_QUANTIZED)
+    }
+    return dict(sorted(Counter(NUMBER.sub("N", name) for name in kept).items()))
 
 
 def dtypes(tensors: tuple[StoredTensor, ...]) -> dict[str, int]:

@@ -41,6 +41,28 @@ def test_a_measurement_knows_its_tokens_its_model_and_the_checkpoint(store: Stor
     assert bench.tokens is None
 
 
+def test_a_probe_has_computed_its_text_for_every_measurement(store: Store) -> None:
+    record = sample_run().records["kld/Q4_K_M"]
+    result = {"n_ctx": 256, "n_chunks": 16, "n_measurements": 65, "seconds": 40.0}
+    kept(store, record.model_copy(update={"stage": "probe", "result": result, "seconds": 3.0}))
+
+    (found,) = experience(store, MACHINE)
+
+    assert (found.tokens, found.seconds) == (256 * 16 * 65, 40.0)
+
+
+def test_a_search_knows_how_much_it_measured_and_others_nothing_of_the_kind(store: Store) -> None:
+    records = sample_run().records
+    result = {"measured": 310, "n_ctx": 256, "n_chunks": 4}
+    kept(store, records["kld/Q4_K_M"].model_copy(update={"stage": "curves", "result": result}))
+    kept(store, records["bench/Q4_K_M"].model_copy(update={"stage": "refine", "result": result}))
+
+    found = {one.stage: one for one in experience(store, MACHINE)}
+
+    assert (found["curves"].measured, found["curves"].tokens) == (310, None)
+    assert (found["refine"].measured, found["refine"].tokens) == (None, None)
+
+
 def test_other_machines_tell_nothing(store: Store) -> None:
     other = MACHINE.model_copy(update={"hostless_name": "another CPU"})
     kept(store, sample_run().records["kld/Q4_K_M"], machine=other)

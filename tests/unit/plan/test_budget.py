@@ -19,7 +19,7 @@ from llamacpp_pipeline.plan.budget import (
     refuse_what_cannot_fit,
 )
 from llamacpp_pipeline.plan.lanes import Lanes
-from llamacpp_pipeline.plan.pace import SAME_MODEL, Timed
+from llamacpp_pipeline.plan.pace import SAME_MODEL, SAME_WORK, Timed
 from llamacpp_pipeline.plan.sizes import NOMINAL_BPW, RECORD_BYTES, Known, chunks, tokens
 from llamacpp_pipeline.plan.sources import HubCommit, ModelHints, Sources, hints_of
 from llamacpp_pipeline.stages.inspect import InspectResult
@@ -156,7 +156,7 @@ class TestMemoryAndTime:
         assert steps["kld/Q8_0"].seconds == pytest.approx(0.85 * tokens)
         assert steps["kld/Q4_K_M"].seconds == steps["kld/Q8_0"].seconds
         assert steps["kld/Q8_0"].basis == SAME_MODEL
-        assert found.bases == {SAME_MODEL: ("kld",)}
+        assert found.bases == {SAME_WORK: ("reference",), SAME_MODEL: ("kld",)}
         assert steps["bench/Q4_K_M"].seconds is None
 
     def test_the_whole_time_is_that_of_what_is_to_do_as_it_runs_at_once(self) -> None:

@@ -10,6 +10,7 @@ from llamacpp_pipeline.plan.pace import (
     BENCH,
     OTHER_MODELS,
     SAME_MODEL,
+    SAME_WORK,
     Job,
     Timed,
     family_of,
@@ -37,7 +38,8 @@ def seconds(work: Job, *done: Timed) -> tuple[Any, str]:
 
 def test_nothing_is_made_up() -> None:
     assert guess(job(), ()) is None
-    assert guess(job(), [timed(stage="reference")]) is None
+    assert guess(job(), [timed(stage="quantize")]) is None
+    assert guess(job(), [timed(stage="reference", family="theirs")]) is None
     assert guess(job(tokens=None, model_bytes=None), [timed(family="theirs")]) is None
 
 
@@ -50,6 +52,31 @@ def test_without_them_the_bench_of_this_model() -> None:
     assert seconds(job(), bench) == (4.0, BENCH)
     assert seconds(job(), bench, timed()) == (20.0, SAME_MODEL)
     assert guess(job(family="theirs"), [bench]) is None
+
+
+def test_a_probe_is_told_by_what_computes_texts_with_the_same_file() -> None:
+    reference = timed(stage="reference", model_bytes=80, seconds=5.0)
+    imatrix = timed(stage="imatrix", model_bytes=80, seconds=15.0)
+    quantized = timed(stage="kld", model_bytes=20, seconds=99.0)
+    bench = timed(stage="bench", tokens=None, prompt_speed=1.0)
+    probe = job(stage="probe", tokens=1000)
+    assert seconds(probe, reference, imatrix, quantized, bench) == (100.0, SAME_WORK)
+    assert seconds(probe, quantized) == (990.0, SAME_WORK)
+    assert seconds(probe, reference, timed(stage="probe", seconds=1.0)) == (10.0, SAME_MODEL)
+    assert guess(job(stage="probe", family="theirs"), [reference]) is None
+    assert guess(job(stage="convert", tokens=None), [reference]) is None
+
+
+def test_curves_are_told_by_how_many_errors_were_measured() -> None:
+    search = timed(stage="quantize-target", tokens=None, measured=10, seconds=2.0)
+    curves = job(stage="curves", tokens=None, measured=30)
+    assert seconds(curves, search) == (6.0, SAME_WORK)
+    own = timed(stage="curves", tokens=None, measured=60, seconds=3.0)
+    assert seconds(curves, search, own) == (1.5, SAME_MODEL)
+    other = timed(stage="curves", tokens=None, measured=60, seconds=3.0, family="theirs")
+    assert seconds(curves, other) == (1.5, OTHER_MODELS)  # rows are sampled, whatever their size
+    file = job(stage="quantize-target", tokens=None)
+    assert seconds(file, search) == (3.2, SAME_MODEL)  # a file's time goes by its bytes
 
 
 def test_without_that_other_models_by_their_size() -> None:

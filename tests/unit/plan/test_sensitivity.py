@@ -10,8 +10,9 @@ from pydantic import ValidationError
 from llamacpp_pipeline.config.choose import CONFIGS
 from llamacpp_pipeline.config.load import load
 from llamacpp_pipeline.errors import ConfigError
-from llamacpp_pipeline.plan.budget import budget, memory_bytes, passes
+from llamacpp_pipeline.plan.budget import budget, memory_bytes
 from llamacpp_pipeline.plan.expand import expand
+from llamacpp_pipeline.plan.probing import passes
 from llamacpp_pipeline.plan.sizes import Known
 from llamacpp_pipeline.plan.sources import HubCommit, ModelHints, Source
 from llamacpp_pipeline.plan.step import OutputRef, Plan
@@ -176,8 +177,8 @@ def test_a_plan_says_what_probing_takes() -> None:
     known = Known(plan=plan, sources=sources, finished={})
     step = plan.step("probe")
     assert isinstance(step.params, ProbeParams)
-    assert passes(step.params, known) == 2 + 2 * 26
-    assert passes(step.params.model_copy(update={"bands": 1}), known) == 2 + 2 * 10
+    assert passes(step.params, hints) == 2 + 2 * 26
+    assert passes(step.params.model_copy(update={"bands": 1}), hints) == 2 + 2 * 10
     memory = memory_bytes(step, known)
     short = memory_bytes(plan.step("reference"), known)
     assert memory is not None

@@ -34,7 +34,7 @@ def test_every_number_on_the_card_is_in_the_results(document: ResultsDocument) -
         pytest.param("99.51%", "99.52%", id="percent"),
         pytest.param("12.600000", "12.600001", id="ppl"),
         pytest.param("| 2000.00 ±1.25", "| 2001.00 ±1.25", id="speed"),
-        pytest.param("40 chunks", "41 chunks", id="count"),
+        pytest.param("40 chunks", "4017 chunks", id="count"),
     ],
 )
 def test_a_number_from_elsewhere_would_be_noticed(there: str, instead: str) -> None:

@@ -95,8 +95,8 @@ def test_a_quality_says_what_it_takes_and_what_was_measured() -> None:
     assert asked(found) == "mean KLD 0.01"
     card = render_card(document)
     assert "| kld0.01 | mean KLD 0.01 |" in card
-    assert "a mean KLD of 0.01 was asked for on the probe text, for which" in card
-    assert "bpw are predicted to have 0.012500; " in card
+    assert "a mean KLD of 0.01 was asked for on the probe text, where" in card
+    assert "4.5000 bpw are predicted to reach 0.009990; " in card
     assert f"{row.quality.mean_kld.value:.6f} were measured, on the evaluation text" in card
     assert "was asked for on the probe text" not in render_card(
         document_of(sample_run(config=BY_SIZE))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from llamacpp_pipeline.stages.inspect import (
     inspect_folder,
     parse,
 )
-from tests.unit.stages.makers import CONFIG, bf16, f32, write_model
+from tests.unit.stages.makers import CONFIG, Raw, bf16, f32, write_model
 
 CARD = """---
 license: apache-2.0
@@ -45,6 +46,30 @@ def test_the_facts_of_a_text_model(tmp_path: Path) -> None:
     assert facts.tags == ("a", "b")
     assert facts.pipeline_tag == "text-generation"
     assert facts.chat_template
+
+
+def test_what_can_be_quantized_is_counted_by_role_and_experts_as_one(tmp_path: Path) -> None:
+    def matrix(*shape: int) -> Raw:
+        return Raw(dtype="F32", shape=shape, data=bytes(4 * math.prod(shape)))
+
+    layers = {
+        f"model.layers.{layer}.{name}.weight": matrix(2, 2)
+        for layer in range(2)
+        for name in ("self_attn.q_proj", "mlp.experts.0.up_proj", "mlp.experts.1.up_proj")
+    }
+    kept = {
+        "model.layers.0.mlp.gate.weight": matrix(2, 2),
+        "model.layers.0.input_layernorm.weight": matrix(2),
+        "model.layers.0.linear_attn.conv1d.weight": matrix(2, 1, 4),
+        "model.visual.blocks.0.attn.weight": matrix(2, 2),
+    }
+    tensors = {"model.embed_tokens.weight": matrix(8, 2), **layers, **kept}
+
+    assert inspect_folder(write_model(tmp_path, tensors)).matrices == {
+        "model.embed_tokens.weight": 1,
+        "model.layers.N.mlp.experts.up_proj.weight": 2,
+        "model.layers.N.self_attn.q_proj.weight": 2,
+    }
 
 
 def test_what_is_not_said_is_absent(tmp_path: Path) -> None:
