@@ -8,6 +8,7 @@ validation text, which nothing was measured on.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -85,34 +86,45 @@ class Refinement:
         """All rounds; says why there are no more."""
         prior = self.bench.scratch / "prior.json"
         prior.write_text(json.dumps({"tensors": {}}), encoding="utf-8")
-        for name, weights in ((PRIOR, prior), (MEASURED, measured_weights)):
-            self.try_out(name, self.bench.allocate(weights, name))
+        first = {PRIOR: prior, MEASURED: measured_weights}
+        self.try_out({name: self.bench.allocate(file, name) for name, file in first.items()})
         for number in range(1, self.limits.rounds + 1):
             stopped = self.round(number)
             if stopped is not None:
                 return stopped
         return "rounds"
 
-    def try_out(self, name: str, allocation: Allocation) -> None:
-        """Measure a mix on both texts."""
-        on_probe = self.whole(allocation, self.texts.probe, self.limits.n_chunks)
-        if self.texts.held_out and on_probe.n_chunks < self.limits.n_chunks:
+    def try_out(self, allocations: Mapping[str, Allocation]) -> None:
+        """Measure mixes on both texts."""
+        on_probe = self.whole(allocations, self.texts.probe, self.limits.n_chunks)
+        n_chunks = min(one.n_chunks for one in on_probe.values())
+        if self.texts.held_out and n_chunks < self.limits.n_chunks:
             raise InputError(
-                f"half of the probe text has {on_probe.n_chunks} chunks, and"
+                f"half of the probe text has {n_chunks} chunks, and"
                 f" {self.limits.n_chunks} were measured: none are left to decide on",
                 hint="a longer text for `sensitivity.corpus`, fewer `sensitivity.n_chunks`,"
                 " or a text to choose on: `selection.corpus`",
             )
-        found = self.whole(allocation, self.texts.validation, self.limits.validation_chunks)
-        one = Tried(name=name, allocation=allocation, measured=found, on_probe=on_probe)
-        self.tried.append(one)
-        own_tool.note(f"refine: {name}: mean KLD {found.kld:.6f} on the validation text")
+        found = self.whole(allocations, self.texts.validation, self.limits.validation_chunks)
+        for name, one in found.items():
+            own_tool.note(f"refine: {name}: mean KLD {one.kld:.6f} on the validation text")
+            self.tried.append(
+                Tried(
+                    name=name,
+                    allocation=allocations[name],
+                    measured=one,
+                    on_probe=on_probe[name],
+                )
+            )
 
-    def whole(self, allocation: Allocation, text: Path, n_chunks: int) -> Measurement:
-        """What a mix diverges on a text."""
-        floor, found = self.bench.measure([("mix", allocation.types)], text, n_chunks=n_chunks)
-        self.note([floor, found["mix"]])
-        return found["mix"]
+    def whole(
+        self, allocations: Mapping[str, Allocation], text: Path, n_chunks: int
+    ) -> dict[str, Measurement]:
+        """What mixes diverge on a text."""
+        wanted = [(name, allocation.types) for name, allocation in allocations.items()]
+        floor, found = self.bench.measure(wanted, text, n_chunks=n_chunks)
+        self.note([floor, *found.values()])
+        return found
 
     def round(self, number: int) -> Stopped | None:
         """Marginal values at the present solution, and the solution that they lead to."""
@@ -137,7 +149,7 @@ class Refinement:
         if any(after.key == one.allocation.key for one in self.tried):
             self.rounds.append(told)
             return "same-types"
-        self.try_out(f"round {number}", after)
+        self.try_out({f"round {number}": after})
         gain = paired(before.measured.chunk_kld, self.tried[-1].measured.chunk_kld)
         self.rounds.append(told.model_copy(update={"gain": gain}))
         return "within-error" if gain.value < SIGNIFICANT * (gain.stderr or 0.0) else None
