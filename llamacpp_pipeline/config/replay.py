@@ -7,7 +7,7 @@ from typing import Any
 
 Json = dict[str, Any]
 MEASURED_ONLY = ("bench", "tasks", "datasets", "memory")  # no file depends on them
-UNUSED = (*MEASURED_ONLY, "selection")  # where there is nothing to choose from
+UNUSED = (*MEASURED_ONLY, "selection")  # where there is nothing to choose from, nor to validate
 EVALUATION = {"demo": "evaluation"}  # stands in for a text that is not at hand
 
 
@@ -21,7 +21,8 @@ def replayed(config: Mapping[str, Any], *, commits: Mapping[str, str]) -> Json:
     """
     kept: Json = pinned(dict(config), commits)
     if not any(variant.get("candidates") for variant in kept["variants"]):
-        kept = {k: v for k, v in kept.items() if k not in UNUSED} | {"bench": None}
+        unused = MEASURED_ONLY if kept.get("sensitivity") else UNUSED
+        kept = {k: v for k, v in kept.items() if k not in unused} | {"bench": None}
     matched = {variant.get("match") for variant in kept["variants"]}
     references = kept.get("references") or ()
     kept["references"] = [other for other in references if other["name"] in matched]

@@ -96,3 +96,18 @@ def test_a_text_to_choose_on_is_needed_only_where_there_is_a_choice() -> None:
     assert "selection" not in replayed(dumped(selection=selection), commits={})
     kept = replayed(dumped(selection=selection, variants=[choice]), commits={})
     assert kept["selection"]["corpus"]["path"] == "choose.txt"
+
+
+def test_a_text_that_measured_types_were_validated_on_is_kept() -> None:
+    said = {
+        "selection": {"corpus": {"path": "choose.txt"}},
+        "calibration": {"corpus": {"demo": "calibration"}},
+        "sensitivity": {"corpus": {"demo": "probe"}},
+        "variants": [{"kld": 0.01}],
+    }
+    found = replayed(dumped(**said), commits={})
+    assert found["selection"]["corpus"]["path"] == "choose.txt"
+    assert found["bench"] is None
+    again = PipelineConfig.model_validate(found)
+    assert again.selection_text is not None
+    assert again.variants[0].kld == 0.01
