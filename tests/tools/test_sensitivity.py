@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from llamacpp_pipeline.stages.gguf_facts import read_gguf
 from llamacpp_pipeline.stages.probe_lines import read_measurements
 from llamacpp_pipeline.stages.quantize import TENSOR_TYPES
 from llamacpp_pipeline.toolchain.binaries import Toolchain
@@ -26,6 +27,7 @@ evaluation: {corpus: {demo: evaluation}, n_ctx: 128, n_chunks: 8}
 calibration: {corpus: {demo: calibration}, n_ctx: 128, n_chunks: 8}
 sensitivity: {corpus: {demo: probe}, n_ctx: 128, n_chunks: 4, types: [q4_K], refine: null}
 variants:
+  - Q4_K_M
   - {name: measured, bpw: 4.5, type_set: kquants}
   - {name: prior, bpw: 4.5, type_set: kquants, sensitivity: prior}
   - {kld: [0.003, 0.01]}
@@ -68,6 +70,7 @@ def test_every_tensor_that_can_be_quantized_is_measured(done: Place) -> None:
 
 def test_the_variant_is_made_with_them_and_the_other_with_the_prior(done: Place) -> None:
     rows = {row["label"]: row["allocation"] for row in done.results()["variants"]}
+    assert rows["Q4_K_M"] is None
     assert rows["measured"]["alpha_sources"] == ["given"]
     assert rows["prior"]["alpha_sources"] == ["prior"]
     alphas = {t["name"]: t["alpha"]["value"] for t in done.results()["sensitivity"]["tensors"]}
@@ -108,6 +111,32 @@ def test_a_quality_out_of_reach_is_refused_with_the_range(
     assert ran.returncode == 1
     assert "a mean KLD of 5 cannot be asked for" in ran.stderr
     assert "ask for one within that range" in ran.stderr
+
+
+def test_every_file_is_predicted_from_the_types_that_it_has(done: Place) -> None:
+    document = done.results()
+    found = {one["label"]: one for one in document["sensitivity"]["predictions"]}
+    assert list(found) == [row["label"] for row in document["variants"]]
+    for row in document["variants"]:
+        stored = {t.name: t.type for t in read_gguf(done.out / row["file"]).tensors}
+        assert row["tensors"]
+        assert row["tensors"].items() <= stored.items()
+        one = found[row["label"]]
+        assert one["measured"] == row["quality"]["mean_kld"]
+        assert one["predicted"] == pytest.approx(one["measured"]["value"], rel=0.6)  # another text
+    price = document["sensitivity"]["price"]
+    assert price["n_tokens"] == (document["sensitivity"]["n_measurements"] + 1) * 4 * 128
+
+
+def test_what_was_measured_is_shown_with_its_price(done: Place) -> None:
+    ran = subprocess.run(
+        [PROGRAM, "sensitivity", "--results", done.out], capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    facts = done.results()["sensitivity"]
+    most = max(facts["tensors"], key=lambda tensor: tensor["alpha"]["value"])
+    assert re.search(rf"^ +1  {re.escape(most['name'])} ", ran.stdout, re.MULTILINE)
+    assert "of measuring divergences" in ran.stdout
 
 
 def test_a_type_is_explained_and_the_curve_drawn(done: Place) -> None:
