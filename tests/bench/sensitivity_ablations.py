@@ -3,9 +3,9 @@
     python -m tests.bench.sensitivity_ablations --bin BIN --models FOLDER --scratch FOLDER \\
         [--names demo dense moe] [--mixes refined=FOLDER]
 
-Probes every tensor at five types on 32 chunks of the demo's probe text, once; what fewer chunks
-or types would have said is taken from that. Bands and another probe text are measured besides.
-Each set of sensitivities plans the sizes of the standard mixes, and the mixes are measured on the
+Probes every tensor at two types on 32 chunks of the demo's probe text and at three more on 16;
+what fewer chunks or types would have said is taken from that. Bands, and another probe text, are
+measured besides. Each set of sensitivities plans the sizes of the standard mixes, and the mixes are measured on the
 demo's evaluation part, on which nothing is chosen. Prints, for every model and over all of them,
 the geometric mean over the sizes of mean KLD (with its error over chunks) and of 99.9 % KLD, as
 ratios to those of the default. docs/allocation.md holds the table.
@@ -34,7 +34,8 @@ from tests.bench.sensitivity_mixes import (
 from tests.bench.sensitivity_origins import Mixes, added, planned, points_on, preset_mixes
 from tests.bench.sensitivity_points import Point, geometric_mean, row, shown
 
-TYPES = ("iq3_s", "q5_K", "iq2_s", "iq4_xs", "q6_K")
+PAIR = ("iq3_s", "q5_K")
+MORE = ("iq2_s", "iq4_xs", "q6_K")
 DEFAULT = "IQ3_S and Q5_K alone, 16 chunks"
 Found = Sequence[Measurement]
 
@@ -44,7 +45,8 @@ class Measured:
     """What was measured of a model, from which sensitivities are made in several ways."""
 
     bench: Bench
-    whole: Found  # five types, 32 chunks
+    pair: Found  # the two types of the default, 32 chunks
+    more: Found  # three others, 16 chunks
     bands: Mapping[int, Found]
     calibration: Found  # on that part in place of the probe text
 
@@ -66,9 +68,10 @@ def points_of(bench: Bench, options: argparse.Namespace) -> list[Point]:
     """Of one model, with all ablations."""
     measured = Measured(
         bench=bench,
-        whole=probed(bench, options, 32, *TYPES),
-        bands={n: probed(bench, options, 16, *TYPES[:2], bands=n) for n in (2, 4)},
-        calibration=probed(bench, options, 16, *TYPES[:2], part="calibration"),
+        pair=probed(bench, options, 32, *PAIR),
+        more=probed(bench, options, 16, *MORE),
+        bands={n: probed(bench, options, 16, *PAIR, bands=n) for n in (2, 4)},
+        calibration=probed(bench, options, 16, *PAIR, part="calibration"),
     )
     presets = preset_mixes(bench, options.ftypes)
     mixes: dict[str, Mapping[str, Types]] = {"preset": presets, "prior": planned(bench, presets)}
@@ -100,7 +103,8 @@ def probed(
 def cut(found: Found, *types: str, chunks: int = 16) -> Found:
     """What a run with these types and so many chunks would have measured; the floor first."""
     kept = [each for each in found if {*each.tensors.values()} <= {*types}]
-    if len(kept) - 1 != (len(found) - 1) // len(TYPES) * len(types):
+    n_types = len({kind for each in found for kind in each.tensors.values()})
+    if (len(kept) - 1) * n_types != (len(found) - 1) * len(types):
         raise SystemExit(f"{types}: {len(kept)} of {len(found)} measurements are of these types")
     return [
         each.model_copy(update={"chunk_kld": each.chunk_kld[:chunks], "n_chunks": chunks})
@@ -129,7 +133,12 @@ def alphas(found: Found, curves: Curves) -> str:
 
 
 def pair(measured: Measured, chunks: int = 16) -> Found:
-    return cut(measured.whole, "iq3_s", "q5_K", chunks=chunks)
+    return cut(measured.pair, *PAIR, chunks=chunks)
+
+
+def some(measured: Measured, *types: str) -> Found:
+    """Of the five types, on the same 16 chunks."""
+    return cut([*pair(measured), *measured.more[1:]], *types)
 
 
 ABLATIONS: Mapping[str, Callable[[Measured], str]] = {
@@ -137,10 +146,10 @@ ABLATIONS: Mapping[str, Callable[[Measured], str]] = {
     "4 chunks": lambda m: given(pair(m, 4), m.bench.curves),
     "8 chunks": lambda m: given(pair(m, 8), m.bench.curves),
     "32 chunks": lambda m: given(pair(m, 32), m.bench.curves),
-    "IQ3_S": lambda m: given(cut(m.whole, "iq3_s"), m.bench.curves),
-    "IQ2_S and Q5_K": lambda m: given(cut(m.whole, "iq2_s", "q5_K"), m.bench.curves),
-    "IQ2_S, IQ4_XS, Q6_K": lambda m: given(cut(m.whole, "iq2_s", "iq4_xs", "q6_K"), m.bench.curves),
-    "all five types": lambda m: given(cut(m.whole, *TYPES), m.bench.curves),
+    "IQ3_S": lambda m: given(some(m, "iq3_s"), m.bench.curves),
+    "IQ2_S and Q5_K": lambda m: given(some(m, "iq2_s", "q5_K"), m.bench.curves),
+    "IQ2_S, IQ4_XS, Q6_K": lambda m: given(some(m, *MORE), m.bench.curves),
+    "all five types": lambda m: given(some(m, *PAIR, *MORE), m.bench.curves),
     "four bands": lambda m: given(m.bands[4], m.bench.curves),
     "two bands": lambda m: given(m.bands[2], m.bench.curves),
     "99.9 % KLD, 32 chunks": lambda m: given(tails(pair(m, 32)), m.bench.curves),
