@@ -5,10 +5,10 @@
 
 Probes every tensor at two types on 32 chunks of the demo's probe text and at three more on 16;
 what fewer chunks or types would have said is taken from that. Bands, and another probe text, are
-measured besides. Each set of sensitivities plans the sizes of the standard mixes, and the mixes are measured on the
-demo's evaluation part, on which nothing is chosen. Prints, for every model and over all of them,
-the geometric mean over the sizes of mean KLD (with its error over chunks) and of 99.9 % KLD, as
-ratios to those of the default. docs/allocation.md holds the table.
+measured besides. Each set of sensitivities plans the sizes of the standard mixes, and the mixes are
+measured on the demo's evaluation part, on which nothing is chosen. Prints, for every model and over
+all of them, the geometric mean over the sizes of mean KLD (with its error over chunks) and of
+99.9 % KLD, as ratios to those of the default. docs/allocation.md holds the table.
 """
 
 from __future__ import annotations
