@@ -110,6 +110,17 @@ def test_the_child_sees_no_absolute_path_and_none_is_recorded(store: Store) -> N
     assert report.records["b"].command == ("mill", *expected)
 
 
+def test_tools_that_a_child_runs_in_turn_are_handed_to_it_and_not_recorded(store: Store) -> None:
+    stage = replace(GRIND, calls=frozenset({"sieve", "hopper"}))
+    runner = FakeRunner()
+    report = run(store, plan(step("a", stage=stage)), runner=runner)
+
+    expected = ("--fineness", "97", "--flour=flour.bin")
+    called = ("--binary", "hopper", "/somewhere/bin/hopper", "--binary", "sieve")
+    assert runner.history[0].argv[1:] == (*expected, *called, "/somewhere/bin/sieve")
+    assert report.records["a"].command == ("mill", *expected)
+
+
 def test_a_stage_can_open_its_inputs_and_outputs_wherever_the_pipeline_runs(
     store: Store,
 ) -> None:
