@@ -15,7 +15,7 @@ from llamacpp_pipeline.stages.bench import BenchResult
 MODEL_INPUTS = ("model", "gguf1")
 PROBE = "probe"
 OF_TEXT = frozenset(
-    {"reference", "perplexity", "kld", "imatrix", PROBE}
+    {"reference", "perplexity", "kld", "imatrix", "refine", PROBE}
 )  # whose result says how much text
 MEASURING = frozenset({"curves", "quantize-target"})
 
@@ -80,6 +80,8 @@ def _records(store: Store) -> list[StepRecord]:
 
 def _tokens(result: Mapping[str, Any]) -> int | None:
     """Of a text, as often as it was computed: a probe computes it for each measurement."""
+    if "computed_tokens" in result:
+        return _whole(result, "computed_tokens") or None
     n_ctx, n_chunks = _whole(result, "n_ctx"), _whole(result, "n_chunks")
     if n_ctx is None or n_chunks is None:
         return None

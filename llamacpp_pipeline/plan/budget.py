@@ -8,7 +8,13 @@ from dataclasses import dataclass, field
 from llamacpp_pipeline.errors import InputError
 from llamacpp_pipeline.plan.lanes import Lanes, elapsed
 from llamacpp_pipeline.plan.pace import Job, Timed, digest_of, family_of, guess
-from llamacpp_pipeline.plan.probing import advice, measured_together, passes, within_budget
+from llamacpp_pipeline.plan.probing import (
+    advice,
+    measured_together,
+    passes,
+    refined_tokens,
+    within_budget,
+)
 from llamacpp_pipeline.plan.sizes import Known, chunks, file_bytes, output_bytes
 from llamacpp_pipeline.plan.sources import Sources
 from llamacpp_pipeline.plan.step import Leaf, OutputRef, Plan, Step
@@ -18,6 +24,7 @@ from llamacpp_pipeline.stages.imatrix import ImatrixParams
 from llamacpp_pipeline.stages.logits_file import predicted_logits_bytes
 from llamacpp_pipeline.stages.perplexity import PerplexityParams
 from llamacpp_pipeline.stages.probe import ProbeParams
+from llamacpp_pipeline.stages.refine import RefineParams
 from llamacpp_pipeline.stages.tasks import TasksParams
 from llamacpp_pipeline.units import size_text
 
@@ -156,6 +163,8 @@ def job(step: Step, known: Known, history: History, lanes: Lanes) -> Job:
     if tokens is not None and isinstance(cut, ProbeParams):
         each = passes(cut, known.hints)
         tokens = None if each is None else tokens * each
+    if isinstance(cut, RefineParams):
+        tokens = refined_tokens(cut, known.hints)
     steps = {one.key: one for one in known.plan.steps}
     n_threads = step.placement.n_threads or history.n_threads
     share = len(lanes.devices) if lanes.of_cpu and step.stage.lane != "alone" else 1
@@ -216,7 +225,7 @@ def memory_bytes(step: Step, known: Known) -> int | None:
     if step.stage.name == "bench":
         return None if weights is None else weights + TOOL_BYTES
     params, vocabulary = step.params, known.hints.vocab_size
-    if not isinstance(params, (*TEXTS, TasksParams)):
+    if not isinstance(params, (*TEXTS, TasksParams, RefineParams)):
         return None
     if weights is None or vocabulary is None:
         return None
@@ -224,9 +233,15 @@ def memory_bytes(step: Step, known: Known) -> int | None:
         context = params.n_ctx * params.n_parallel
         return weights + (context + min(params.n_batch, context)) * vocabulary * LOGIT_BYTES
     positions = max(params.n_batch, params.n_ctx) + params.n_ubatch
-    if isinstance(params, ProbeParams):  # keeps the reference's answers to all of the text
-        positions += (chunks(step, known) or 0) * (params.n_ctx - 1 - params.n_ctx // 2)
+    positions += kept_chunks(step, known) * (params.n_ctx - 1 - params.n_ctx // 2)
     return weights + positions * vocabulary * LOGIT_BYTES + TOOL_BYTES
+
+
+def kept_chunks(step: Step, known: Known) -> int:
+    """Chunks of text for which the reference's answers are kept in memory."""
+    if isinstance(step.params, RefineParams):
+        return max(step.params.n_chunks or 0, step.params.validation_chunks)
+    return (chunks(step, known) or 0) if isinstance(step.params, ProbeParams) else 0
 
 
 def refuse_what_cannot_fit(taken: Budget, *, plan: Plan, sources: Sources, free_bytes: int) -> None:

@@ -20,7 +20,7 @@ AT_ONCE = frozenset(
 AS_ASKED = frozenset({"bench"})  # stages whose parameters say how much they do
 # Stages that do the same work on the same model: passes over a text, or measured types.
 KIN = (
-    frozenset({"probe", "kld", "reference", "perplexity", "imatrix"}),
+    frozenset({"probe", "refine", "kld", "reference", "perplexity", "imatrix"}),
     frozenset({"curves", "quantize-target"}),
 )
 COUNTED = frozenset({"curves"})  # stages whose time is told by how many errors they measure

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from llamacpp_pipeline.plan.sources import ModelHints
 from llamacpp_pipeline.stages.probe import ProbeParams
+from llamacpp_pipeline.stages.refine import RefineParams
 from llamacpp_pipeline.units import duration_text
 
 MATRICES = 8  # about, of a layer that can be quantized; and two outside the layers
@@ -16,12 +17,26 @@ SHARE = 0.5  # of what the other steps take: a probe beyond that is long
 BANDS = 4
 FEWEST_CHUNKS = 8  # advised: an error over chunks needs some
 MINUTE = 60.0
+CLOSE = 0.7  # steps that are close at a solution, for each tensor
 
 
 def passes(params: ProbeParams, hints: ModelHints) -> int | None:
     """How often a probe computes its text: the reference, the floor, and each measurement."""
     groups = measured_together(params.bands, hints)
     return None if groups is None else EXTRA + len(params.types) * groups
+
+
+def refined_tokens(params: RefineParams, hints: ModelHints) -> int | None:
+    """About how many tokens a refinement of one round computes; more only where that one gains.
+
+    Each text has passes of the reference, the floor, and two mixes, then the reference again and a
+    third; the round has the reference, the floor, and the steps that are close.
+    """
+    n_tensors = measured_together(None, hints)
+    if n_tensors is None or params.n_chunks is None:
+        return None
+    whole = (EXTRA + 2 + 1 + 1) * (params.n_chunks + params.validation_chunks)
+    return params.n_ctx * (whole + (EXTRA + round(CLOSE * n_tensors)) * params.n_chunks)
 
 
 def measured_together(bands: int | None, hints: ModelHints) -> int | None:

@@ -83,7 +83,7 @@ def refinement(run: RunRecords, label: str) -> Refinement | None:
     if found is None:
         return None
     text = run.needed(key).inputs.get("validation")
-    said = found.model_dump(exclude={"held_out", "mixes", "rounds"})
+    said = found.model_dump(exclude={"held_out", "mixes", "rounds", "computed_tokens"})
     return Refinement(
         **said,
         validation_digest=None if text is None else text.digest,

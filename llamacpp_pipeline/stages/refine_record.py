@@ -58,3 +58,4 @@ class RefineResult(Frozen):
     n_chunks: PositiveInt  # of the validation text
     n_measurements: PositiveInt  # on both texts, floors included
     seconds: NonNegativeFloat  # that they took
+    computed_tokens: NonNegativeInt = 0  # the reference's own passes included

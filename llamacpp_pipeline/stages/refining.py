@@ -8,7 +8,7 @@ validation text, which nothing was measured on.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -81,6 +81,7 @@ class Refinement:
     tried: list[Tried] = field(default_factory=list)
     rounds: list[Round] = field(default_factory=list)
     seen: list[Measurement] = field(default_factory=list)
+    reference_tokens: int = 0  # computed by the reference, once for each call of the probe
 
     def run(self, measured_weights: Path) -> Stopped:
         """All rounds; says why there are no more."""
@@ -123,7 +124,7 @@ class Refinement:
         """What mixes diverge on a text."""
         wanted = [(name, allocation.types) for name, allocation in allocations.items()]
         floor, found = self.bench.measure(wanted, text, n_chunks=n_chunks)
-        self.note([floor, *found.values()])
+        self.note(floor, found.values())
         return found
 
     def round(self, number: int) -> Stopped | None:
@@ -167,7 +168,7 @@ class Refinement:
             background=present.types_file,
             minutes=self.limits.minutes,
         )
-        self.note([floor, *found.values()])
+        self.note(floor, found.values())
         values = {names[n]: paired(one.chunk_kld, floor.chunk_kld) for n, one in found.items()}
         return values, floor.n_chunks
 
@@ -188,10 +189,11 @@ class Refinement:
             if name in curves
         }
 
-    def note(self, measurements: list[Measurement]) -> None:
-        """Count what was measured, once."""
-        known = {one.key for one in self.seen}
-        self.seen += [one for one in measurements if one.key not in known]
+    def note(self, floor: Measurement, measurements: Iterable[Measurement]) -> None:
+        """Count what one call of the probe measured, once."""
+        self.reference_tokens += tokens_of(floor)
+        known = {one.key: one for one in (*self.seen, floor, *measurements)}
+        self.seen = list(known.values())
 
     def best(self) -> Tried:
         """The mix of least mean KLD on the validation text."""
@@ -211,6 +213,7 @@ class Refinement:
             n_chunks=last.n_chunks,
             n_measurements=len(self.seen),
             seconds=sum(one.seconds for one in self.seen),
+            computed_tokens=self.reference_tokens + sum(map(tokens_of, self.seen)),
         )
 
     def mix(self, at: int, kept: Tried) -> Mix:
@@ -229,6 +232,11 @@ class Refinement:
             same_top=measured.same_top,
             to_kept=None if one is kept else paired(measured.chunk_kld, kept.measured.chunk_kld),
         )
+
+
+def tokens_of(one: Measurement) -> int:
+    """What was computed for it, scored or not."""
+    return one.n_chunks * one.n_ctx
 
 
 def n_different(types: Types, others: Types) -> int:

@@ -55,12 +55,22 @@ def test_a_search_knows_how_much_it_measured_and_others_nothing_of_the_kind(stor
     records = sample_run().records
     result = {"measured": 310, "n_ctx": 256, "n_chunks": 4}
     kept(store, records["kld/Q4_K_M"].model_copy(update={"stage": "curves", "result": result}))
-    kept(store, records["bench/Q4_K_M"].model_copy(update={"stage": "refine", "result": result}))
+    kept(store, records["bench/Q4_K_M"].model_copy(update={"stage": "convert", "result": result}))
 
     found = {one.stage: one for one in experience(store, MACHINE)}
 
     assert (found["curves"].measured, found["curves"].tokens) == (310, None)
-    assert (found["refine"].measured, found["refine"].tokens) == (None, None)
+    assert (found["convert"].measured, found["convert"].tokens) == (None, None)
+
+
+def test_a_refinement_says_itself_how_much_it_computed(store: Store) -> None:
+    result = {"n_ctx": 256, "n_chunks": 4, "n_measurements": 9, "computed_tokens": 70000}
+    record = sample_run().records["kld/Q4_K_M"]
+    kept(store, record.model_copy(update={"stage": "refine", "result": result}))
+
+    (found,) = experience(store, MACHINE)
+
+    assert found.tokens == 70000
 
 
 def test_other_machines_tell_nothing(store: Store) -> None:

@@ -8,10 +8,12 @@ import pytest
 
 from llamacpp_pipeline.plan.budget import History, advised, budget
 from llamacpp_pipeline.plan.pace import SAME_WORK, Timed
-from llamacpp_pipeline.plan.probing import advice, passes, within_budget
+from llamacpp_pipeline.plan.probing import advice, passes, refined_tokens, within_budget
 from llamacpp_pipeline.plan.sources import ModelHints
 from llamacpp_pipeline.plan.step import Plan
 from llamacpp_pipeline.stages.probe import ProbeParams
+from llamacpp_pipeline.stages.quantize_target import TargetParams
+from llamacpp_pipeline.stages.refine import RefineParams
 from tests.unit.plan.world import CALIBRATED, CALIBRATION, leaf, plan
 
 HYBRID = ModelHints(n_layers=8, matrices={"embed": 1, "ffn_up": 8, "attn_q": 2, "ssm_out": 6})
@@ -22,6 +24,15 @@ def test_every_matrix_is_measured_at_every_type_besides_reference_and_floor() ->
     assert passes(PARAMS, HYBRID) == 2 + 2 * 17
     assert passes(PARAMS, replace(HYBRID, matrices={})) == 2 + 2 * (8 * 8 + 2)
     assert passes(PARAMS, ModelHints()) is None
+
+
+def test_a_refinement_computes_whole_mixes_and_the_steps_that_are_close() -> None:
+    asked = RefineParams(target=TargetParams(bpw=4.5), n_ctx=64, n_chunks=4, validation_chunks=8)
+    n_close = round(0.7 * 17)
+    assert refined_tokens(asked, HYBRID) == 64 * (6 * 12 + (2 + n_close) * 4)
+    assert refined_tokens(asked, ModelHints()) is None
+    whole_text = asked.model_copy(update={"n_chunks": None})
+    assert refined_tokens(whole_text, HYBRID) is None
 
 
 def test_bands_measure_at_most_so_many_of_each_role() -> None:
