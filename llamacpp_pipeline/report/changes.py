@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from llamacpp_pipeline.results.allocation import AllocatedTensor
+from llamacpp_pipeline.results.allocation import AllocatedTensor, Allocation
 from llamacpp_pipeline.results.document import ResultsDocument
 from llamacpp_pipeline.results.predicted import part_of, planned_errors
 from llamacpp_pipeline.results.sensitivity import known as known_of
@@ -90,9 +90,14 @@ def changes(document: ResultsDocument) -> tuple[Change, ...]:
     found = (
         _change(document, row)
         for row in document.variants
-        if row.allocation is not None and GIVEN in row.allocation.alpha_sources
+        if row.allocation is not None and by_measurement(row.allocation)
     )
     return tuple(change for change in found if change is not None)
+
+
+def by_measurement(found: Allocation) -> bool:
+    """Whether measurements decided the types: sensitivities, or a validation of several choices."""
+    return GIVEN in found.alpha_sources or found.refinement is not None
 
 
 def roles(change: Change) -> tuple[RoleChange, ...]:

@@ -21,10 +21,13 @@ from llamacpp_pipeline.report.steps import OTHERS, RULES, curve_rows, step_lines
 from llamacpp_pipeline.results.allocation import AllocatedTensor, Allocation
 from llamacpp_pipeline.results.document import ResultsDocument
 from llamacpp_pipeline.results.predicted import Prediction
+from llamacpp_pipeline.results.refinement import Refinement
 from llamacpp_pipeline.results.sensitivity import MeasuredTensor, SensitivityFacts
+from llamacpp_pipeline.stages.refine_record import MEASURED, PRIOR
 from llamacpp_pipeline.units import bits_per_weight
 
 SHOWN = 24  # corners of a frontier in a table
+KEPT = {PRIOR: "the assumed sensitivities", MEASURED: "the measured sensitivities"}
 SAME_ALPHA = 0.001  # relative: the plan writes fewer digits
 UNIT = "nats of mean KLD per unit of relative error"
 
@@ -42,12 +45,14 @@ def explanation(document: ResultsDocument, variant: str, tensor: str) -> str:
         near = did_you_mean(tensor, tuple(chosen))
         raise UsageError(
             f"{variant} has no tensor {tensor} whose type was chosen{near}",
-            hint=f"its tensors: `llamacpp-pipeline results` or {variant}'s plan",
+            hint=f"its {len(chosen)} tensors, such as {next(iter(chosen))}, are in"
+            f" plots/allocation-{variant}.csv of the results",
         )
     found = chosen[tensor]
     parts = [
         f"{tensor} of {variant} is {found.type}: {found.bpw:.4f} bits per weight",
         "\n".join(sensitivity_lines(document.sensitivity, tensor, found.alpha)),
+        validated_text(allocation.refinement),
     ]
     if found.status == "pinned":
         parts.append("pinned by the recipe: not chosen; the other tensors were chosen around it")
@@ -55,12 +60,13 @@ def explanation(document: ResultsDocument, variant: str, tensor: str) -> str:
     if measured is None:
         parts.append(f"its curve is not in the results: {MEASURE}")
     else:
-        parts += curve_parts(measured, found, price_of(document, allocation))
+        why_not = reason(measured, found.alpha, allocation.refinement)
+        parts += curve_parts(measured, found, price_of(document, allocation), why_not)
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def curve_parts(
-    tensor: MeasuredTensor, chosen: AllocatedTensor, price: float | None
+    tensor: MeasuredTensor, chosen: AllocatedTensor, price: float | None, why_not: str
 ) -> Iterator[str]:
     """Its curve, and what a step from its type would cost."""
     head = "mean KLD of the model with this tensor alone at a type, on the probe text (nats):"
@@ -68,8 +74,22 @@ def curve_parts(
     if all(at.type.casefold() != chosen.type.casefold() for at in tensor.types):
         said = "" if chosen.error is None else f"; the file's plan predicts {chosen.error:.2e} nats"
         yield f"{chosen.type} is not on the curve{said}"
-    why_not = OTHERS if made_with_another(tensor, chosen.alpha) else RULES
     yield "\n".join(step_lines(tensor, chosen.type, price=price, why_not=why_not))
+
+
+def validated_text(found: Refinement | None) -> str:
+    """Which of the choices tried for a file was kept; empty where its types were taken as given."""
+    if found is None:
+        return ""
+    of = KEPT.get(found.kept, f"values measured again at the solution ({found.kept})")
+    return f"{len(found.mixes)} choices of types were tried; kept was that of {of}"
+
+
+def reason(tensor: MeasuredTensor, used: float | None, tried: Refinement | None) -> str:
+    """Why a step that looks worth it here may not have been taken."""
+    if tried is not None:
+        return RULES if tried.kept == MEASURED else OTHERS
+    return OTHERS if made_with_another(tensor, used) else RULES
 
 
 def made_with_another(tensor: MeasuredTensor, used: float | None) -> bool:

@@ -10,10 +10,11 @@ from click.testing import CliRunner
 
 from llamacpp_pipeline.cli.sensitivity import curve, explain
 from llamacpp_pipeline.errors import UsageError
-from llamacpp_pipeline.report.explain import curve_text, explanation
+from llamacpp_pipeline.report.explain import curve_text, explanation, reason, validated_text
 from llamacpp_pipeline.report.steps import OTHERS, RULES, step_lines
 from llamacpp_pipeline.results.assemble import results_document
 from llamacpp_pipeline.results.document import RESULTS_NAME, ResultsDocument, document_json
+from llamacpp_pipeline.results.refinement import Refinement, TriedMix
 from llamacpp_pipeline.results.sensitivity import MeasuredTensor, SensitivityFacts, TypeDivergence
 from llamacpp_pipeline.units import Estimate
 from tests.unit.report.sensed import measured_document
@@ -133,6 +134,46 @@ def test_a_file_made_with_another_sensitivity_says_so() -> None:
     text = explanation(found, "4.5bpw", few.name)
     assert "this file was made with 0.02\n" in text
     assert f"it would be worth them ({OTHERS})" in text
+
+
+@pytest.mark.parametrize(
+    ("kept", "words", "why"),
+    [
+        ("prior", "the assumed sensitivities", OTHERS),
+        ("measured", "the measured sensitivities", RULES),
+        ("round 1", "values measured again at the solution (round 1)", OTHERS),
+    ],
+)
+def test_a_file_whose_types_were_validated_says_which_were_kept(
+    kept: str, words: str, why: str
+) -> None:
+    tried = refinement_of(kept)
+    assert validated_text(tried) == f"2 choices of types were tried; kept was that of {words}"
+    assert reason(tensor("a.weight", 0.25), 0.25, tried) == why
+
+
+def refinement_of(kept: str) -> Refinement:
+    kld = Estimate(value=0.01, stderr=0.001)
+    mixes = tuple(
+        TriedMix(
+            name=name, bpw=4.5, n_changed=0, predicted=0.01, on_probe=kld, kld=kld,
+            kld_p999=0.1, same_top=95.0,
+        )
+        for name in ("prior", "measured")
+    )  # fmt: skip
+    return Refinement(
+        kept=kept, stopped="rounds", validation_digest=None, n_ctx=256, n_chunks=32,
+        n_measurements=9, seconds=3.0, mixes=mixes, rounds=(),
+    )  # fmt: skip
+
+
+def test_the_hint_for_an_unknown_tensor_says_where_the_names_are() -> None:
+    with pytest.raises(UsageError) as caught:
+        explanation(document(), "4.5bpw", "nothing")
+    assert caught.value.hint == (
+        "its 2 tensors, such as token_embd.weight, are in"
+        " plots/allocation-4.5bpw.csv of the results"
+    )
 
 
 def test_a_type_that_is_not_on_the_curve_says_what_the_plan_predicts() -> None:
