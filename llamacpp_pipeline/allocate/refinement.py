@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import median
 
 from llamacpp_pipeline.allocate.frontier import Option
 from llamacpp_pipeline.units import Estimate
@@ -19,7 +18,7 @@ from llamacpp_pipeline.units import Estimate
 CERTAINTY = 1.0  # a decision is close while its regret is within so many standard errors
 MOST_STEPS = 2  # of one tensor, those of least regret
 LEAST = 1e-3  # of what a type was thought to cost: what a noisy measurement leaves at least
-TRUSTED = 3.0  # standard errors from nothing, for a measurement to tell how far guesses are off
+ADDITIVE = 0.2  # standard error of "divergences add up", before anything is measured
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +129,7 @@ def remeasured(
 
     `marginal` has, for tensors and types, the divergence of the solution with that tensor at that
     type minus the solution's own, nats. Each is weighed with what the curve says, both by their
-    errors. Divergences that were not measured are scaled by the median of measured over assumed.
+    errors. Divergences that were not measured are scaled by how the measured ones agree.
     """
     common = agreement(tensors, marginal)
     return {
@@ -143,14 +142,18 @@ def remeasured(
 
 
 def agreement(tensors: Mapping[str, Tensor], marginal: Mapping[tuple[str, str], Estimate]) -> float:
-    """The median of measured over assumed, of steps that are told from nothing; 1 without any."""
-    ratios = []
+    """Measured over assumed, by least squares over all steps, beginning from 1 within `ADDITIVE`.
+
+    No step is left out for being small: of noisy steps the large ones alone would say too much.
+    """
+    product = square = 1 / ADDITIVE**2
     for (name, kind), found in marginal.items():
         assumed = step_value(tensors[name], kind)
-        if assumed and abs(found.value) > TRUSTED * (found.stderr or 0.0):
-            ratios.append(found.value / assumed)
-    usable = [ratio for ratio in ratios if ratio > 0]
-    return median(usable) if usable else 1.0
+        variance = (found.stderr or 0.0) ** 2 + (tensors[name].scatter * assumed) ** 2
+        if variance > 0:
+            product += assumed * found.value / variance
+            square += assumed**2 / variance
+    return max(product / square, LEAST)
 
 
 def step_value(tensor: Tensor, kind: str) -> float:

@@ -240,7 +240,8 @@ def memory_bytes(step: Step, known: Known) -> int | None:
 def kept_chunks(step: Step, known: Known) -> int:
     """Chunks of text for which the reference's answers are kept in memory."""
     if isinstance(step.params, RefineParams):
-        return max(step.params.n_chunks or 0, step.params.validation_chunks)
+        most = (step.params.n_chunks or 0) << step.params.rounds
+        return max(most, step.params.validation_chunks)
     return (chunks(step, known) or 0) if isinstance(step.params, ProbeParams) else 0
 
 

@@ -36,7 +36,8 @@ def refined_tokens(params: RefineParams, hints: ModelHints) -> int | None:
     if n_tensors is None or params.n_chunks is None:
         return None
     whole = (EXTRA + 2 + 1 + 1) * (params.n_chunks + params.validation_chunks)
-    return params.n_ctx * (whole + (EXTRA + round(CLOSE * n_tensors)) * params.n_chunks)
+    close = (EXTRA + round(CLOSE * n_tensors)) * 2 * params.n_chunks
+    return params.n_ctx * (whole + close)
 
 
 def measured_together(bands: int | None, hints: ModelHints) -> int | None:

@@ -46,7 +46,7 @@ class RefinementRound(Documented):
     n_chunks: PositiveInt
     """Chunks each was measured on."""
     agreement: NonNegativeFloat
-    """Median of what was measured over what single divergences had led to expect."""
+    """What was measured over what single divergences had led to expect, over all steps."""
     n_moved: NonNegativeInt
     """Those that differ from the expectation by over two standard errors."""
     gain: Estimate | None = None

@@ -164,7 +164,7 @@ class Refinement:
         floor, found = self.bench.measure(
             wanted,
             self.texts.probe,
-            n_chunks=self.limits.n_chunks << (number - 1),
+            n_chunks=self.limits.n_chunks << number,
             background=present.types_file,
             minutes=self.limits.minutes,
         )

@@ -67,26 +67,40 @@ def test_a_type_that_the_present_one_beats_in_both_is_never_close() -> None:
 
 
 def test_measured_steps_replace_assumed_ones_and_the_rest_moves_with_them() -> None:
+    # One step of 0.2 scatter and a first guess of 1 ± 0.2 weigh alike: half way from 1 to 0.5.
     exact = {("a", "q4_K"): Estimate(value=-0.25, stderr=0.0)}
     moved = remeasured({"a": A, "b": B}, exact)
-    assert agreement({"a": A}, exact) == pytest.approx(0.5)
-    assert moved["a"] == options(("q3_K", 100, 1.0), ("q4_K", 150, 0.75))
-    assert [o.divergence for o in moved["b"]] == pytest.approx([2.5, 1.5, 1.495])
+    assert agreement({"a": A}, exact) == pytest.approx(0.75)
+    assert [o.divergence for o in moved["a"]] == pytest.approx([1.5, 1.25])
+    assert [o.divergence for o in moved["b"]] == pytest.approx([3.75, 2.25, 2.2425])
 
 
 def test_a_noisy_measurement_counts_by_its_error() -> None:
     noisy = {("a", "q4_K"): Estimate(value=-0.7, stderr=0.1)}  # the curve: -0.5 with 0.1
     after = remeasured({"a": A}, noisy)["a"]
-    common = agreement({"a": A}, noisy)
-    assert common == pytest.approx(1.4)
+    common = (25 + 0.35 / 0.02) / (25 + 0.25 / 0.02)
+    assert agreement({"a": A}, noisy) == pytest.approx(common)
+    assumed = 0.5 * common
+    weights = 1 / (0.2 * assumed) ** 2, 1 / 0.1**2
     step = after[1].divergence - after[0].divergence
-    assert step == pytest.approx(-0.7, rel=0.01)
-    assert after[0].divergence == pytest.approx(2.8)
+    expected = (weights[0] * assumed + weights[1] * 0.7) / sum(weights)
+    assert step == pytest.approx(-expected)
 
 
-def test_what_cannot_be_told_from_nothing_does_not_scale_the_rest() -> None:
+def test_noise_alone_scales_nothing() -> None:
     noise = {("a", "q4_K"): Estimate(value=-5.0, stderr=4.0)}
-    assert agreement({"a": A}, noise) == 1.0
+    assert agreement({"a": A}, noise) == pytest.approx(1.0, abs=0.01)
+
+
+def test_small_steps_count_as_much_as_large_ones_that_noise_made() -> None:
+    """Steps of -0.5 measured with an error as large: on average they are what they are."""
+    steps = {f"t{at}": A for at in range(8)}
+    values = [-0.5 + noise for noise in (-0.9, -0.6, -0.3, -0.1, 0.1, 0.3, 0.6, 0.9)]
+    marginal = {
+        (name, "q4_K"): Estimate(value=value, stderr=0.5)
+        for name, value in zip(steps, values, strict=True)
+    }
+    assert agreement(steps, marginal) == pytest.approx(1.0, abs=1e-9)
 
 
 def test_no_divergence_falls_to_zero_by_a_measurement() -> None:

@@ -29,7 +29,7 @@ def test_every_matrix_is_measured_at_every_type_besides_reference_and_floor() ->
 def test_a_refinement_computes_whole_mixes_and_the_steps_that_are_close() -> None:
     asked = RefineParams(target=TargetParams(bpw=4.5), n_ctx=64, n_chunks=4, validation_chunks=8)
     n_close = round(0.7 * 17)
-    assert refined_tokens(asked, HYBRID) == 64 * (6 * 12 + (2 + n_close) * 4)
+    assert refined_tokens(asked, HYBRID) == 64 * (6 * 12 + (2 + n_close) * 8)
     assert refined_tokens(asked, ModelHints()) is None
     whole_text = asked.model_copy(update={"n_chunks": None})
     assert refined_tokens(whole_text, HYBRID) is None
