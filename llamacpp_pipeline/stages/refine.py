@@ -52,7 +52,7 @@ class RefineParams(Rounds):
     target: TargetParams
     n_ctx: PositiveInt = 512
     n_chunks: PositiveInt | None = (
-        16  # of the probe and the first round; each further one takes twice as many
+        16  # of the probe; the first round takes twice as many, the next four times
     )
     n_batch: PositiveInt = 2048
     n_ubatch: PositiveInt = 512

@@ -77,7 +77,13 @@ def test_a_plan_predicts_a_probe_from_the_models_own_texts_and_advises() -> None
     hints = replace(HYBRID, vocab_size=1000, n_parameters=10**6, tensor_bytes=2 * 10**6)
     text = leaf("probe.txt", size_bytes=10**6)
     sources = replace(CALIBRATED, sensitivity=text, hints=hints)
-    asked = {"corpus": {"demo": "probe"}, "n_ctx": 512, "n_chunks": 16, "types": ["iq3_s"]}
+    asked: dict[str, object] = {
+        "corpus": {"demo": "probe"},
+        "n_ctx": 512,
+        "n_chunks": 16,
+        "types": ["iq3_s"],
+    }
+    asked["refine"] = None
 
     def planned(**more: float) -> Plan:
         said = {**asked, **more}
