@@ -15,7 +15,10 @@ OTHER_MODELS = "steps of other models"
 BY_TEXT = frozenset({"tasks"})  # stages whose time is told by what they read, not by its size
 BY_OUTPUT = frozenset({"fetch", "fetch-url"})
 AT_ONCE = frozenset(
-    {"select", "dataset", "check-texts", "check-selection", "merge-imatrix"}
+    {
+        *("select", "dataset", "check-texts", "check-selection", "check-probe", "sensitivity"),
+        "merge-imatrix",
+    }
 )  # soon over
 AS_ASKED = frozenset({"bench"})  # stages whose parameters say how much they do
 # Stages that do the same work on the same model: passes over a text, or measured types.

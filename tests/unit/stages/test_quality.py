@@ -12,7 +12,12 @@ from llamacpp_pipeline.allocate.frontier import Option
 from llamacpp_pipeline.errors import InputError
 from llamacpp_pipeline.stages.gguf_facts import GgufFacts, GgufTensor
 from llamacpp_pipeline.stages.quality import KldBudget, kld_budget
-from llamacpp_pipeline.stages.quantize_target import TargetParams, TargetRules, target
+from llamacpp_pipeline.stages.quantize_target import (
+    TargetParams,
+    TargetRules,
+    plan_flags,
+    target,
+)
 from llamacpp_pipeline.stages.sensitivity import (
     AssumedTensor,
     CurveAt,
@@ -235,3 +240,6 @@ def test_what_is_asked_of_the_tool_are_the_bits_of_that_mix(
     assert asked.kld is not None
     assert asked.bpw is not None
     assert int(asked.bpw * model().n_elements / 8) == asked.kld.tensor_bytes == least_bytes(0.005)
+
+    flags = plan_flags(TargetParams(kld=0.005), {"model": Path("m"), "sensitivities": written})
+    assert flags[flags.index("--target-bpw") + 1] == repr(asked.bpw)  # what a refinement asks for
