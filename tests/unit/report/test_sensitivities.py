@@ -11,14 +11,14 @@ from llamacpp_pipeline.cli.sensitivity import sensitivity
 from llamacpp_pipeline.errors import UsageError
 from llamacpp_pipeline.report.card import render_card
 from llamacpp_pipeline.report.changes import changes, roles
-from llamacpp_pipeline.report.measured import missing_text
+from llamacpp_pipeline.report.measured import missing_text, prediction_text
 from llamacpp_pipeline.report.plots.sensitive import sensitivity_profile
 from llamacpp_pipeline.report.sensitivities import sensitive_table, source_text
 from llamacpp_pipeline.report.sensitivity_text import ruler, sensitivity_text
 from llamacpp_pipeline.results.assemble import results_document
 from llamacpp_pipeline.results.document import RESULTS_NAME, ResultsDocument, document_json
 from tests.unit.report.allocated import allocated
-from tests.unit.report.sensed import measured_document
+from tests.unit.report.sensed import measured_document, sensed
 from tests.unit.results.measured import ALPHA, divergence
 from tests.unit.results.sample import NOBODY, sample_run
 
@@ -85,6 +85,23 @@ def test_the_card_says_the_price_what_changed_and_what_was_predicted() -> None:
     assert "Fewer bits: blk.3.ffn_down q6_K to q4_K, blk.0.attn_q q4_K to q3_K." in section
     assert "### Predicted and measured" in section
     assert "median \\|ln\\| 0.223, root mean square 0.223, n = 8" in section
+
+
+def test_the_words_on_predictions_say_the_factor_the_order_and_the_farthest_file() -> None:
+    found = sensed(measured_document())
+    facts = found.sensitivity
+    assert facts is not None
+    first, second = facts.predictions
+    assert second.predicted is not None
+    turned = second.model_copy(update={"predicted": 2 * second.predicted, "ratio": 1.6})
+    other = facts.model_copy(update={"predictions": (first, turned)})
+
+    said = prediction_text(found)
+    assert "is 0.80 to 0.80 times the mean KLD measured, in the median 0.80" in said
+    assert "It puts 1 of 1 pairs of files in the order" in said
+    said = prediction_text(found.model_copy(update={"sensitivity": other}))
+    assert "It puts 0 of 1 pairs of files in the order" in said
+    assert prediction_text(document()) == ""
 
 
 def test_roles_are_compared_by_bits_bytes_and_what_they_cost() -> None:
