@@ -57,17 +57,20 @@ def kld_lines(document: ResultsDocument) -> tuple[str, ...]:
     return tuple(
         f"{row.label}: a mean KLD of {found.kld.asked:g} was asked for on the probe text, where"
         f" {found.asked_bpw:.4f} bpw are predicted to reach {found.kld.predicted:.6f};"
-        f" {measured(row)}"
+        f" {measured(row, found)}"
         for row, found in allocated(document)
         if found.kld is not None
     )
 
 
-def measured(row: VariantRow) -> str:
-    """The KLD that was found, which is of another text than the prediction."""
-    if row.quality is None:
-        return "it was not measured"
-    return f"{row.quality.mean_kld.value:.6f} were measured, on the evaluation text"
+def measured(row: VariantRow, found: Allocation) -> str:
+    """The KLD that was found: on the text of the prediction, where it was refined, and another."""
+    tried = () if found.refinement is None else found.refinement.mixes
+    kept = "" if found.refinement is None else found.refinement.kept
+    there = [f"{mix.on_probe.value:.6f} on it" for mix in tried if mix.name == kept]
+    if row.quality is not None:
+        there.append(f"{row.quality.mean_kld.value:.6f} on the evaluation text")
+    return f"measured: {', '.join(there)}" if there else "not measured"
 
 
 def fit_lines(document: ResultsDocument) -> tuple[str, ...]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from llamacpp_pipeline.report.allocation import asked, target_table
+from llamacpp_pipeline.report.allocation import asked, measured, target_table
 from llamacpp_pipeline.report.card import render_card
 from llamacpp_pipeline.results.assemble import results_document
 from llamacpp_pipeline.results.document import ResultsDocument
 from llamacpp_pipeline.results.run import RunRecords
 from llamacpp_pipeline.results.table import variant_rows
+from tests.unit.report.test_explain import refinement_of
 from tests.unit.results.sample import NOBODY, sample_run, with_result
 
 BY_SIZE: dict[str, Any] = {"variants": [{"ftype": "Q4_K_M"}, {"bpw": 4.5}], "card": {}}
@@ -97,7 +98,12 @@ def test_a_quality_says_what_it_takes_and_what_was_measured() -> None:
     assert "| kld0.01 | mean KLD 0.01 |" in card
     assert "a mean KLD of 0.01 was asked for on the probe text, where" in card
     assert "4.5000 bpw are predicted to reach 0.009990; " in card
-    assert f"{row.quality.mean_kld.value:.6f} were measured, on the evaluation text" in card
+    elsewhere = f"{row.quality.mean_kld.value:.6f} on the evaluation text"
+    assert f"; measured: {elsewhere}" in card
+    assert measured(row, found) == f"measured: {elsewhere}"
+    tried = found.model_copy(update={"refinement": refinement_of("prior")})
+    assert measured(row, tried) == f"measured: 0.010000 on it, {elsewhere}"
+    assert measured(row.model_copy(update={"quality": None}), found) == "not measured"
     assert "was asked for on the probe text" not in render_card(
         document_of(sample_run(config=BY_SIZE))
     )
