@@ -37,11 +37,10 @@ def compared(bench: Bench, options: argparse.Namespace) -> list[Point]:
     if options.before:
         earlier = planned(replace(bench, planner=options.before), presets)
         mixes = {"preset": presets, "before": earlier, PRIOR: mixes[PRIOR]}
-    points = []
-    for text in evaluation_files(options):
-        new = points_on(bench, text, mixes, chunks=options.chunks)
-        print(f"\n{bench.name}, {text.stem}:\n\n{table(new, of=PRIOR)}", flush=True)
-        points += new
+    texts = evaluation_files(options)
+    points = [p for t in texts for p in points_on(bench, t, mixes, chunks=options.chunks)]
+    others = [(PRIOR, name) for name in mixes if name != PRIOR]
+    print(f"\n{table(points, others)}", flush=True)
     return points
 
 

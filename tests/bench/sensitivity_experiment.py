@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from llamacpp_pipeline.stages.probe_lines import Measurement, read_measurements
 from llamacpp_pipeline.stages.sensitivity import SensitivityResult, computed, weights
 from tests.bench.sensitivity_mixes import Bench, add_arguments, benches, demo_file, evaluation_files
 from tests.bench.sensitivity_origins import Mixes, added, planned, points_on, preset_mixes
-from tests.bench.sensitivity_points import Point, row, summary, table
+from tests.bench.sensitivity_points import Point, mean, row, summary, table
 
 MEASURED = "measured"
 
@@ -33,10 +33,17 @@ def main() -> None:
     parser.add_argument("--probe-chunks", type=int, default=16)
     options = parser.parse_args()
     points = [point for bench in benches(options) for point in compared(bench, options)]
-    last = [spec.partition("=")[0] for spec in options.mixes]
-    for of in (MEASURED, *last):
-        for to in [name for name in points[0].mixes if name != of]:
-            print(f"\n{summary(points, of=of, to=to)}")
+    for of, to in pairs(points[0].mixes):
+        for model in options.names:
+            here = [point for point in points if point.model == model]
+            print(f"\n{model}: {of} to {to}: geometric mean {mean(here, of=of, to=to):.3f}", end="")
+        print(f"\n{summary(points, of=of, to=to)}")
+
+
+def pairs(origins: Iterable[str]) -> list[tuple[str, str]]:
+    """What is compared with what: measured ones and those of --mixes, with the first two."""
+    preset, prior, *ours = origins
+    return [(of, to) for of in ours for to in (preset, prior)]
 
 
 def compared(bench: Bench, options: argparse.Namespace) -> list[Point]:
@@ -57,11 +64,9 @@ def compared(bench: Bench, options: argparse.Namespace) -> list[Point]:
         MEASURED: planned(bench, presets, "--tensor-weights", given),
         **added(bench, options),
     }
-    points = []
-    for text in evaluation_files(options):
-        new = points_on(bench, text, mixes, chunks=options.chunks)
-        print(f"\n{bench.name}, {text.stem}:\n\n{table(new, of=MEASURED)}")
-        points += new
+    texts = evaluation_files(options)
+    points = [p for t in texts for p in points_on(bench, t, mixes, chunks=options.chunks)]
+    print(f"\n{table(points, pairs(mixes))}")
     same = points_on(bench, demo_file(options, "probe"), mixes, chunks=options.probe_chunks)
     print(f"\n{bench.name}: sum of single divergences over the KLD of the mix, by size\n")
     print(row(["text", "mix", *options.ftypes]))

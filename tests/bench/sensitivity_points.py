@@ -41,21 +41,28 @@ def geometric_mean(values: Iterable[float]) -> float:
     return math.exp(math.fsum(logs) / len(logs))
 
 
-def table(points: Sequence[Point], *, of: str) -> str:
-    """A row for each size: mean KLDs, their ratios, and the tail and top token of each mix."""
-    others = [name for name in points[0].mixes if name != of]
-    heads = [*others, of, *(f"to {name}" for name in others), "99.9 %", "same top"]
-    lines = [row(["size of", "bpw", *heads]), row(["---"] * (len(heads) + 2))]
-    for point in points:
-        measured = [point.mixes[name] for name in (*others, of)]
-        cells = [point.size, f"{point.bpw:.4f}", *(f"{m.kld:.6f}" for m in measured)]
-        cells += [shown(point.ratio(of, name)) for name in others]
-        cells.append(" / ".join(f"{m.kld_p999:.4f}" for m in measured))
-        cells.append(" / ".join(f"{m.same_top:.2f}" for m in measured))
-        lines.append(row(cells))
-    means = [f"**{mean(points, of=of, to=name):.3f}**" for name in others]
-    lines.append(row(["geometric mean", "", *[""] * len(points[0].mixes), *means, "", ""]))
+def table(points: Sequence[Point], pairs: Sequence[tuple[str, str]]) -> str:
+    """A row for each size of one model; in its cells, what each text gave."""
+    texts = list(dict.fromkeys(point.text for point in points))
+    names = list(points[0].mixes)
+    heads = ["size of", "bpw", *names, *(f"{of} to {to}" for of, to in pairs)]
+    lines = [f"{points[0].model}; {' / '.join(texts)}:\n", row(heads), row(["---"] * len(heads))]
+    for size in dict.fromkeys(point.size for point in points):
+        here = [point for point in points if point.size == size]
+        klds = [each(f"{point.mixes[name].kld:.5f}" for point in here) for name in names]
+        ratios = [each(shown(point.ratio(of, to)) for point in here) for of, to in pairs]
+        lines.append(row([size, f"{here[0].bpw:.4f}", *klds, *ratios]))
+    for label, value in (("mean KLD", mean), ("99.9 % KLD", tail_mean)):
+        found = [
+            each(f"{value([p for p in points if p.text == t], of=of, to=to):.3f}" for t in texts)
+            for of, to in pairs
+        ]
+        lines.append(row([f"geometric mean, {label}", *[""] * (len(names) + 1), *found]))
     return "\n".join(lines)
+
+
+def each(cells: Iterable[str]) -> str:
+    return " / ".join(cells)
 
 
 def shown(estimate: Estimate) -> str:
@@ -69,6 +76,11 @@ def row(cells: Iterable[str]) -> str:
 def mean(points: Iterable[Point], *, of: str, to: str) -> float:
     """Geometric, of the ratios."""
     return geometric_mean(point.ratio(of, to).value for point in points)
+
+
+def tail_mean(points: Iterable[Point], *, of: str, to: str) -> float:
+    """Geometric, of the ratios of 99.9 % KLD."""
+    return geometric_mean(p.mixes[of].kld_p999 / p.mixes[to].kld_p999 for p in points)
 
 
 def summary(points: Sequence[Point], *, of: str, to: str) -> str:
