@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from llamacpp_pipeline.allocate.frontier import Option
 from llamacpp_pipeline.units import Estimate
@@ -18,7 +18,6 @@ from llamacpp_pipeline.units import Estimate
 CERTAINTY = 1.0  # a decision is close while its regret is within so many standard errors
 MOST_STEPS = 2  # of one tensor, those of least regret
 LEAST = 1e-3  # of what a type was thought to cost: what a noisy measurement leaves at least
-ADDITIVE = 0.2  # standard error of "divergences add up", before anything is measured
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +26,8 @@ class Tensor:
 
     options: tuple[Option, ...]
     present: str  # type
-    scatter: float  # standard error of a difference on the curve, relative
+    scatter: float  # relative standard error of a divergence that was not measured
+    measured: Mapping[str, float] = field(default_factory=dict)  # type -> that of one that was
 
     @property
     def now(self) -> Option:
@@ -51,6 +51,19 @@ class Tensor:
                 return option
         message = f"no divergence is known at {kind}"
         raise ValueError(message)
+
+    def stderr(self, kind: str) -> float:
+        """Of a step from the present type to another one, nats.
+
+        The errors of two types count as independent: a curve misses each in its own way, so that
+        of a small difference between large divergences little is known.
+        """
+        return math.hypot(*(self.error(option) for option in (self.now, self.at(kind))))
+
+    def error(self, option: Option) -> float:
+        """The standard error of one divergence, nats."""
+        known = {name.casefold(): value for name, value in self.measured.items()}
+        return known.get(option.type.casefold(), self.scatter) * option.divergence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +118,7 @@ def steps_of(name: str, tensor: Tensor, worth: float) -> list[Step]:
             tensor=name,
             type=option.type,
             regret=max(0.0, cost(option, worth) - cost(now, worth)),
-            stderr=tensor.scatter * abs(option.divergence - now.divergence),
+            stderr=tensor.stderr(option.type),
         )
         for option in tensor.options
         if option is not now and option.n_bytes != now.n_bytes
@@ -123,37 +136,48 @@ def is_close(step: Step) -> bool:
 
 
 def remeasured(
-    tensors: Mapping[str, Tensor], marginal: Mapping[tuple[str, str], Estimate]
+    tensors: Mapping[str, Tensor],
+    marginal: Mapping[tuple[str, str], Estimate],
+    *,
+    scale: float,
 ) -> dict[str, tuple[Option, ...]]:
-    """The options with what was measured at the solution; the rest moved as the measured ones were.
+    """The options with what was measured at the solution.
 
-    `marginal` has, for tensors and types, the divergence of the solution with that tensor at that
-    type minus the solution's own, nats. Each is weighed with what the curve says, both by their
-    errors. Divergences that were not measured are scaled by how the measured ones agree.
+    Each measured step is weighed with what the curve says, both by their errors.
+
+    Args:
+        tensors: At the solution.
+        marginal: For tensors and types, the divergence of the solution with that tensor at that
+            type minus the solution's own, nats.
+        scale: The solution's own divergence over what was predicted for it, by which all that was
+            not measured is multiplied. (Not what the steps say: they were chosen for looking
+            cheap, and are on average dearer than that.)
+
     """
-    common = agreement(tensors, marginal)
     return {
         name: tuple(
-            moved(tensor, option, common=common, measured=marginal.get((name, option.type)))
+            moved(tensor, option, scale=scale, measured=marginal.get((name, option.type)))
             for option in tensor.options
         )
         for name, tensor in tensors.items()
     }
 
 
-def agreement(tensors: Mapping[str, Tensor], marginal: Mapping[tuple[str, str], Estimate]) -> float:
-    """Measured over assumed, by least squares over all steps, beginning from 1 within `ADDITIVE`.
+def agreement(
+    tensors: Mapping[str, Tensor], marginal: Mapping[tuple[str, str], Estimate]
+) -> float | None:
+    """Measured over assumed, by least squares over all steps; None where nothing is assumed.
 
     No step is left out for being small: of noisy steps the large ones alone would say too much.
     """
-    product = square = 1 / ADDITIVE**2
+    product = square = 0.0
     for (name, kind), found in marginal.items():
         assumed = step_value(tensors[name], kind)
-        variance = (found.stderr or 0.0) ** 2 + (tensors[name].scatter * assumed) ** 2
+        variance = (found.stderr or 0.0) ** 2 + tensors[name].stderr(kind) ** 2
         if variance > 0:
             product += assumed * found.value / variance
             square += assumed**2 / variance
-    return max(product / square, LEAST)
+    return product / square if square else None
 
 
 def step_value(tensor: Tensor, kind: str) -> float:
@@ -161,15 +185,15 @@ def step_value(tensor: Tensor, kind: str) -> float:
     return tensor.at(kind).divergence - tensor.now.divergence
 
 
-def moved(tensor: Tensor, option: Option, *, common: float, measured: Estimate | None) -> Option:
+def moved(tensor: Tensor, option: Option, *, scale: float, measured: Estimate | None) -> Option:
     """One option after the measurements."""
-    base = common * tensor.now.divergence
-    assumed = common * (option.divergence - tensor.now.divergence)
+    base = scale * tensor.now.divergence
+    assumed = scale * (option.divergence - tensor.now.divergence)
     step = assumed
     if measured is not None:
-        own = Estimate(value=assumed, stderr=tensor.scatter * abs(assumed))
+        own = Estimate(value=assumed, stderr=scale * tensor.stderr(option.type))
         step = weighed((own, measured)).value
-    least = LEAST * common * option.divergence
+    least = LEAST * scale * option.divergence
     return replace(option, divergence=max(base + step, least))
 
 

@@ -45,7 +45,7 @@ class RefinementRound(Documented):
     """Those for which the time was too short."""
     n_chunks: PositiveInt
     """Chunks each was measured on."""
-    agreement: NonNegativeFloat
+    agreement: FiniteFloat | None = None
     """What was measured over what single divergences had led to expect, over all steps."""
     n_moved: NonNegativeInt
     """Those that differ from the expectation by over two standard errors."""

@@ -18,7 +18,7 @@ from llamacpp_pipeline.process.runner import Grace, LocalRunner
 from llamacpp_pipeline.process.signals import stopping_as_interrupt
 from llamacpp_pipeline.stages import own_tool
 from llamacpp_pipeline.stages.refine_tools import Bench
-from llamacpp_pipeline.stages.refining import Limits, Refinement, Texts, scatter_of
+from llamacpp_pipeline.stages.refining import Limits, Refinement, Texts, measured_alone
 from llamacpp_pipeline.stages.sensitivity import SensitivityResult
 
 GRACE = Grace(interrupt_seconds=2.0, terminate_seconds=2.0)  # less than the parent's own
@@ -80,7 +80,7 @@ def refined(given: Mapping[str, Any]) -> str:
             bench=bench_of(given, runner=runner, scratch=Path(folder)),
             texts=texts_of(given, Path(folder)),
             limits=Limits(**{name: given[name] for name in Limits.__dataclass_fields__}),
-            scatter=scatter_of(found),
+            known=measured_alone(found),
         )
         result = refinement.result(refinement.run(given["measured_weights"]))
         best = refinement.best()

@@ -41,7 +41,7 @@ class Round(Frozen):
     n_steps: NonNegativeInt  # close decisions that were measured
     n_missing: NonNegativeInt  # for which there was no time
     n_chunks: PositiveInt
-    agreement: NonNegativeFloat  # measured over assumed, over all steps
+    agreement: FiniteFloat | None  # measured over assumed, over all steps
     n_moved: NonNegativeInt  # steps whose measured value is over two errors from the assumed one
     gain: Estimate | None = None  # mean KLD before minus after, validation text; None: same types
 

@@ -37,6 +37,7 @@ from llamacpp_pipeline.stages.refine_tools import Allocation, Bench, Types
 from llamacpp_pipeline.stages.sensitivity import SensitivityResult
 from llamacpp_pipeline.units import Estimate
 
+LEAST_ERROR = 0.05  # relative, of a measured divergence: they add up no better
 NOT_ALONE = 0.6  # relative error of a divergence that was shared out, or is the prior's
 SIGNIFICANT = 2.0  # standard errors that a gain must exceed for another round
 
@@ -77,7 +78,7 @@ class Refinement:
     bench: Bench
     texts: Texts
     limits: Limits
-    scatter: dict[str, float]  # tensor -> relative error of its curve; others are NOT_ALONE
+    known: Mapping[str, Mapping[str, float]]  # tensor measured alone -> type -> relative error
     tried: list[Tried] = field(default_factory=list)
     rounds: list[Round] = field(default_factory=list)
     seen: list[Measurement] = field(default_factory=list)
@@ -183,7 +184,8 @@ class Refinement:
                     for p in curves[name].curve
                 ),
                 present=kind,
-                scatter=self.scatter.get(name, NOT_ALONE),
+                scatter=SCATTER if name in self.known else NOT_ALONE,
+                measured=self.known.get(name, {}),
             )
             for name, kind in chosen.items()
             if name in curves
@@ -254,21 +256,32 @@ def weights_text(
     before: Tried, tensors: dict[str, Tensor], marginal: dict[tuple[str, str], Estimate]
 ) -> str:
     """The file for --tensor-weights after a round: the divergence of every type."""
-    alphas = {tensor.name: tensor.alpha for tensor in before.allocation.plan.tensors}
-    common = agreement(tensors, marginal)
+    plan = before.allocation.plan
+    alphas = {tensor.name: tensor.alpha for tensor in plan.tensors}
+    scale = before.on_probe.kld / plan.objective if plan.objective > 0 else 1.0
     document = {
         name: {
-            "alpha": common * (alphas[name] or 0.0),
+            "alpha": scale * (alphas[name] or 0.0),
             "divergence": {o.type: o.divergence for o in options if o.divergence > 0},
         }
-        for name, options in remeasured(tensors, marginal).items()
+        for name, options in remeasured(tensors, marginal, scale=scale).items()
     }
     return json.dumps({"tensors": document}, indent=1) + "\n"
 
 
-def scatter_of(found: SensitivityResult) -> dict[str, float]:
-    """How far the curves of the measured tensors can be trusted."""
+def measured_alone(found: SensitivityResult) -> dict[str, dict[str, float]]:
+    """The types that tensors were measured at, each alone, with the relative errors of that."""
     return {
-        tensor.name: NOT_ALONE if all(m.together > 1 for m in tensor.measured) else SCATTER
+        tensor.name: {
+            m.type: relative_error(m.divergence) for m in tensor.measured if m.together == 1
+        }
         for tensor in found.tensors
+        if any(m.together == 1 for m in tensor.measured)
     }
+
+
+def relative_error(divergence: Estimate) -> float:
+    """Of a measured one; at least what additivity allows, at most all of it."""
+    if divergence.value <= 0:
+        return 1.0
+    return min(1.0, max(LEAST_ERROR, (divergence.stderr or 0.0) / divergence.value))

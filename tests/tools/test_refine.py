@@ -74,9 +74,12 @@ def test_the_file_has_the_types_of_the_mix_kept(done: Place) -> None:
 
 
 def test_values_at_the_solution_agree_with_single_ones(done: Place) -> None:
-    for one in report(done).rounds:
+    rounds = report(done).rounds
+    assert rounds
+    for one in rounds:
         assert one.n_steps > 0
-        assert 0.5 < one.agreement < 2
+        assert one.agreement is not None
+        assert 0.3 < one.agreement < 3
 
 
 def test_an_interrupted_refinement_leaves_no_process_and_goes_on(

@@ -154,7 +154,7 @@ def refined(
         bench=cast("Bench", bench),
         texts=Texts(probe=Path("probe"), validation=Path("validation"), held_out=held_out),
         limits=Limits(rounds=rounds, n_chunks=4, validation_chunks=5, minutes=None),
-        scatter=dict.fromkeys(TRUE, scatter),
+        known={name: dict.fromkeys(SIZES, scatter) for name in TRUE},
     )
     return refinement.result(refinement.run(weights))
 
