@@ -1,7 +1,7 @@
 """What each part of measuring sensitivities brings: the same mixes with that part changed.
 
     python -m tests.bench.sensitivity_ablations --bin BIN --models FOLDER --scratch FOLDER \\
-        [--names demo dense moe] [--mixes refined=FOLDER]
+        [--names demo dense moe] [--only NAME ...] [--mixes refined=FOLDER]
 
 Probes every tensor at two types on 32 chunks of the demo's probe text and at three more on 16;
 what fewer chunks or types would have said is taken from that. Bands, and another probe text, are
@@ -18,6 +18,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from llamacpp_pipeline.stages.curves import Curves
 from llamacpp_pipeline.stages.probe_lines import Measurement, read_measurements
@@ -42,18 +43,35 @@ Found = Sequence[Measurement]
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What was measured of a model, from which sensitivities are made in several ways."""
+    """What is measured of a model, from which sensitivities are made in several ways."""
 
     bench: Bench
-    pair: Found  # the two types of the default, 32 chunks
-    more: Found  # three others, 16 chunks
-    bands: Mapping[int, Found]
-    calibration: Found  # on that part in place of the probe text
+    options: argparse.Namespace
+
+    @cached_property
+    def pair(self) -> Found:
+        """The two types of the default, 32 chunks."""
+        return probed(self.bench, self.options, 32, *PAIR)
+
+    @cached_property
+    def more(self) -> Found:
+        """Three others, 16 chunks."""
+        return probed(self.bench, self.options, 16, *MORE)
+
+    @cached_property
+    def calibration(self) -> Found:
+        """The default on that part in place of the probe text."""
+        return probed(self.bench, self.options, 16, *PAIR, part="calibration")
+
+    def bands(self, n: int) -> Found:
+        """The tensors of a role in n ranges of layers together."""
+        return probed(self.bench, self.options, 16, *PAIR, bands=n)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     add_arguments(parser)
+    parser.add_argument("--only", nargs="+", choices=list(ABLATIONS), help="and the default")
     parser.set_defaults(chunks=40)
     options = parser.parse_args()
     everywhere: list[Point] = []
@@ -66,18 +84,12 @@ def main() -> None:
 
 def points_of(bench: Bench, options: argparse.Namespace) -> list[Point]:
     """Of one model, with all ablations."""
-    measured = Measured(
-        bench=bench,
-        pair=probed(bench, options, 32, *PAIR),
-        more=probed(bench, options, 16, *MORE),
-        bands={n: probed(bench, options, 16, *PAIR, bands=n) for n in (2, 4)},
-        calibration=probed(bench, options, 16, *PAIR, part="calibration"),
-    )
+    measured = Measured(bench=bench, options=options)
     presets = preset_mixes(bench, options.ftypes)
     mixes: dict[str, Mapping[str, Types]] = {"preset": presets, "prior": planned(bench, presets)}
-    for name, of in ABLATIONS.items():
+    for name in dict.fromkeys([DEFAULT, *(options.only or ABLATIONS)]):
         file = bench.folder / "ablation.json"
-        file.write_text(of(measured), encoding="utf-8")
+        file.write_text(ABLATIONS[name](measured), encoding="utf-8")
         mixes[name] = planned(bench, presets, "--tensor-weights", file)
     every: Mixes = {**mixes, **added(bench, options)}
     text = evaluation_files(options)[0]
@@ -150,8 +162,8 @@ ABLATIONS: Mapping[str, Callable[[Measured], str]] = {
     "IQ2_S and Q5_K": lambda m: given(some(m, "iq2_s", "q5_K"), m.bench.curves),
     "IQ2_S, IQ4_XS, Q6_K": lambda m: given(some(m, *MORE), m.bench.curves),
     "all five types": lambda m: given(some(m, *PAIR, *MORE), m.bench.curves),
-    "four bands": lambda m: given(m.bands[4], m.bench.curves),
-    "two bands": lambda m: given(m.bands[2], m.bench.curves),
+    "four bands": lambda m: given(m.bands(4), m.bench.curves),
+    "two bands": lambda m: given(m.bands(2), m.bench.curves),
     "99.9 % KLD, 32 chunks": lambda m: given(tails(pair(m, 32)), m.bench.curves),
     "calibration text as probe text": lambda m: given(m.calibration, m.bench.curves),
     "errors of all types on the curves": lambda m: given(pair(m), m.bench.wide_curves),
