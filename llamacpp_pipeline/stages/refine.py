@@ -41,7 +41,7 @@ MOST_ROUNDS = 8
 class Rounds(Frozen):
     """How far a refinement goes."""
 
-    rounds: PositiveInt = 1  # at most so often are marginal values measured at the solution
+    rounds: PositiveInt = 2  # at most so often are marginal values measured at the solution
     validation_chunks: PositiveInt = 32  # of the text by which a mix is kept
     minutes: PositiveFloat | None = None  # of each round; no measurement starts later
 
