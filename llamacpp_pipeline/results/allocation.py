@@ -9,7 +9,8 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveIn
 from llamacpp_pipeline.config.variants import VariantConfig
 from llamacpp_pipeline.results.documented import Documented
 from llamacpp_pipeline.results.refinement import Refinement
-from llamacpp_pipeline.stages.quantize_target import Asked, TargetParams, TargetResult
+from llamacpp_pipeline.stages.quantize_target import TargetParams, TargetResult
+from llamacpp_pipeline.stages.target_asked import Asked
 from llamacpp_pipeline.stages.target_plan import PlannedTensor, Status
 from llamacpp_pipeline.units import bits_per_weight
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import (
     AfterValidator,
@@ -22,16 +21,14 @@ from llamacpp_pipeline.stages.base import (
     ADDED_LATER,
     SHARED,
     Argv,
-    Frozen,
     Paths,
     ProgressPattern,
     ToolStage,
 )
-from llamacpp_pipeline.stages.gguf_facts import GgufFacts, read_gguf
+from llamacpp_pipeline.stages.gguf_facts import read_gguf
 from llamacpp_pipeline.stages.gguf_labels import GGUF_LABELS
 from llamacpp_pipeline.stages.llama_failures import Known, explain_by
 from llamacpp_pipeline.stages.llama_log import complaints
-from llamacpp_pipeline.stages.quality import KldBudget, kld_budget
 from llamacpp_pipeline.stages.quant_types import known_tensor_type
 from llamacpp_pipeline.stages.quantize import (
     QUANT_SIZE,
@@ -46,9 +43,9 @@ from llamacpp_pipeline.stages.quantize import (
     written,
 )
 from llamacpp_pipeline.stages.quantize import explain as explain_quantize
+from llamacpp_pipeline.stages.target_asked import Asked, asked_of
 from llamacpp_pipeline.stages.target_plan import PlannedTensor, read_plan, refuse_another_plan
 from llamacpp_pipeline.stages.tensor_rules import refuse_idle_rules
-from llamacpp_pipeline.units import size_text
 
 TOOL = "llama-quantize"
 STATE = "target.state"  # in the folder that all targets of a model share
@@ -169,24 +166,6 @@ class TargetParams(TargetRules):
         return self
 
 
-class MemoryShare(Frozen):
-    """How a memory budget was made up; `stages/memory.py` has the numbers."""
-
-    memory_bytes: PositiveInt
-    context_bytes: NonNegativeInt
-    compute_bytes: NonNegativeInt
-
-
-class Asked(Frozen):
-    """What was asked of the tool."""
-
-    kind: Literal["bpw", "size", "fit", "match", "kld"]
-    bpw: float | None = None  # --target-bpw
-    size_bytes: PositiveInt | None = None  # --target-size
-    fit: MemoryShare | None = None
-    kld: KldBudget | None = None
-
-
 class TargetResult(QuantizeResult):
     asked: Asked
     budget_bytes: PositiveInt  # what the tool made of it: tensors; with a size, the file
@@ -218,7 +197,7 @@ def argv(params: TargetParams, paths: Paths) -> Argv:
 def plan_flags(params: TargetParams, paths: Paths) -> Argv:
     """What is asked for, and among which types is chosen; no paths are among them."""
     refuse_idle_rules(params.rules, read_gguf(paths["model"]))
-    asked = target(params, paths)
+    asked = asked_of(params, paths)
     return (
         *rule_flags(params),
         *(("--leave-output-tensor",) if params.leave_output_tensor else ()),
@@ -245,73 +224,6 @@ def choice_flags(params: TargetRules) -> Argv:
     for pattern, most in params.max_types.items():
         flags += ["--max-type", f"{pattern}={most}"]
     return tuple(flags)
-
-
-def target(params: TargetParams, paths: Paths) -> Asked:
-    """What to ask for; a target that depends on another step is read from what that left.
-
-    Raises:
-        InputError: where nothing is left for the weights.
-
-    """
-    if params.bpw is not None:
-        return Asked(kind="bpw", bpw=params.bpw)
-    if params.size_bytes is not None:
-        return Asked(kind="size", size_bytes=params.size_bytes)
-    if params.memory_bytes is not None:
-        return left_of(params.memory_bytes, paths["memory"])
-    if params.kld is not None:
-        return enough_for(params, params.kld, paths)
-    return Asked(kind="match", bpw=bpw_of(paths["match"]))
-
-
-def enough_for(params: TargetParams, kld: float, paths: Paths) -> Asked:
-    """The bits per weight that a mean KLD takes.
-
-    Raises:
-        InputError: where it cannot be reached.
-
-    """
-    model = read_gguf(paths["model"])
-    budget = kld_budget(kld, rules=params, report=paths["sensitivities"], model=model)
-    return Asked(kind="kld", bpw=bits_for(budget.tensor_bytes, model), kld=budget)
-
-
-def bpw_of(file: Path) -> float:
-    """Bits per weight of a GGUF."""
-    facts = read_gguf(file)
-    return bits_for(facts.tensor_bytes, facts)
-
-
-def bits_for(n_bytes: int, model: GgufFacts) -> float:
-    """Bits per weight, half a byte up: the tool rounds the bytes they make down."""
-    return 8 * (n_bytes + 0.5) / model.n_elements
-
-
-def left_of(memory_bytes: int, report: Path) -> Asked:
-    """What a memory budget leaves for the file, by the memory step's record.
-
-    Raises:
-        InputError: where that is nothing.
-
-    """
-    needed = json.loads(report.read_bytes())["result"]
-    fit = MemoryShare(
-        memory_bytes=memory_bytes,
-        context_bytes=needed["context_bytes"],
-        compute_bytes=needed["compute_bytes"],
-    )
-    rest = memory_bytes - fit.context_bytes - fit.compute_bytes
-    if rest <= 0:
-        raise InputError(
-            f"a memory of {size_text(memory_bytes)} leaves nothing for the weights",
-            evidence=(
-                f"KV cache and state: {size_text(fit.context_bytes)}",
-                f"compute buffers: {size_text(fit.compute_bytes)}",
-            ),
-            hint="ask for more memory or less context in `fit`, or for a smaller kv_type",
-        )
-    return Asked(kind="fit", size_bytes=rest, fit=fit)
 
 
 def parse(log: str, paths: Paths) -> TargetResult:
@@ -347,7 +259,7 @@ UNKNOWN = Asked(kind="bpw")  # until complete() puts in what the parameters say
 
 def complete(params: TargetParams, result: TargetResult, paths: Paths) -> TargetResult:
     """The result with what was asked for, which the file must keep to."""
-    asked = target(params, paths)
+    asked = asked_of(params, paths)
     refuse_too_large(asked, result)
     decided = decisions(params, read_gguf(paths["gguf"]))
     return result.model_copy(update={"asked": asked, "overridden": decided})

@@ -16,7 +16,6 @@ from llamacpp_pipeline.stages.quantize_target import (
     TargetParams,
     TargetRules,
     plan_flags,
-    target,
 )
 from llamacpp_pipeline.stages.sensitivity import (
     AssumedTensor,
@@ -24,6 +23,7 @@ from llamacpp_pipeline.stages.sensitivity import (
     SensitivityResult,
     TensorSensitivity,
 )
+from llamacpp_pipeline.stages.target_asked import asked_of
 from llamacpp_pipeline.stages.type_limits import allowed_of, pin_of
 from llamacpp_pipeline.units import Estimate
 
@@ -234,8 +234,10 @@ def test_a_target_must_be_one_that_can_be_asked_for() -> None:
 def test_what_is_asked_of_the_tool_are_the_bits_of_that_mix(
     written: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llamacpp_pipeline.stages.quantize_target.read_gguf", lambda _: model())
-    asked = target(TargetParams(kld=0.005), {"model": Path("m"), "sensitivities": written})
+    for module in ("quantize_target", "target_asked"):
+        name = f"llamacpp_pipeline.stages.{module}.read_gguf"
+        monkeypatch.setattr(name, lambda _: model())
+    asked = asked_of(TargetParams(kld=0.005), {"model": Path("m"), "sensitivities": written})
     assert (asked.kind, asked.size_bytes) == ("kld", None)
     assert asked.kld is not None
     assert asked.bpw is not None

@@ -16,8 +16,8 @@ from llamacpp_pipeline.stages.quantize_target import (
     TargetParams,
     TargetRules,
     argv,
-    bpw_of,
 )
+from llamacpp_pipeline.stages.target_asked import bpw_of
 from llamacpp_pipeline.stages.target_plan import read_plan
 from tests.unit.stages.makers import LOGS, recorded, write_gguf
 
