@@ -11,9 +11,14 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
-from pathlib import Path
 
-from tests.bench.sensitivity_mixes import Bench, add_arguments, benches, evaluation_files
+from tests.bench.sensitivity_mixes import (
+    Bench,
+    absolute,
+    add_arguments,
+    benches,
+    evaluation_files,
+)
 from tests.bench.sensitivity_origins import Mixes, planned, points_on, preset_mixes
 from tests.bench.sensitivity_points import Point, summary, table
 
@@ -23,7 +28,7 @@ PRIOR = "prior"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     add_arguments(parser)
-    parser.add_argument("--before", type=Path, help="llama-quantize of an earlier build")
+    parser.add_argument("--before", type=absolute, help="llama-quantize of an earlier build")
     options = parser.parse_args()
     points = [point for bench in benches(options) for point in compared(bench, options)]
     for to in [name for name in points[0].mixes if name != PRIOR]:

@@ -43,7 +43,8 @@ class Bench:
     threads: int
 
     def run(self, tool: Path, *arguments: str | Path) -> str:
-        done = subprocess.run([tool, *arguments], capture_output=True, check=False)
+        """What it said. It runs in the bench's folder, for what it makes beside its output."""
+        done = subprocess.run([tool, *arguments], capture_output=True, check=False, cwd=self.folder)
         output = (done.stdout + done.stderr).decode("utf-8", errors="replace")
         if done.returncode:
             raise SystemExit(f"{tool.name} failed:\n{output[-3000:]}")
@@ -170,16 +171,23 @@ def bytes_at(elements: int, kind: str) -> int:
     return elements // int(block) * int(size)
 
 
+def absolute(path: str) -> Path:
+    """Tools run in another folder. Links are kept: split models are found by their names."""
+    return Path(path).absolute()
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What all experiments on sensitivities are told."""
-    parser.add_argument("--bin", type=Path, required=True, help="folder of the patched tools")
-    parser.add_argument("--planner", type=Path, help="another llama-quantize, for the plans")
+    parser.add_argument("--bin", type=absolute, required=True, help="folder of the patched tools")
+    parser.add_argument("--planner", type=absolute, help="another llama-quantize, for the plans")
     parser.add_argument(
-        "--models", type=Path, required=True, help="folder of NAME.gguf and NAME.imatrix"
+        "--models", type=absolute, required=True, help="folder of NAME.gguf and NAME.imatrix"
     )
     parser.add_argument("--names", nargs="+", default=["demo", "dense", "moe"])
-    parser.add_argument("--scratch", type=Path, required=True, help="kept, and used again")
-    parser.add_argument("--wikitext", type=Path, help="WikiText-2, raw; its first 200 kB are used")
+    parser.add_argument("--scratch", type=absolute, required=True, help="kept, and used again")
+    parser.add_argument(
+        "--wikitext", type=absolute, help="WikiText-2, raw; its first 200 kB are used"
+    )
     parser.add_argument("--mixes", action="append", default=[], metavar="NAME=FOLDER")
     parser.add_argument("--ftypes", nargs="+", default=FTYPES)
     parser.add_argument("--chunks", type=int, default=100, help="of the evaluation texts")

@@ -19,7 +19,14 @@ from pathlib import Path
 from llamacpp_pipeline.stages.probe_lines import read_measurements
 from llamacpp_pipeline.stages.refine_record import RefineResult
 from llamacpp_pipeline.stages.sensitivity import computed, weights
-from tests.bench.sensitivity_mixes import SLACK, Bench, add_arguments, benches, demo_file
+from tests.bench.sensitivity_mixes import (
+    SLACK,
+    Bench,
+    absolute,
+    add_arguments,
+    benches,
+    demo_file,
+)
 from tests.bench.sensitivity_origins import preset_mixes
 from tests.bench.sensitivity_points import row
 
@@ -30,7 +37,7 @@ TOOLS = ("llama-quantize", "llama-kld-probe")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     add_arguments(parser)
-    parser.add_argument("--into", type=Path, required=True)
+    parser.add_argument("--into", type=absolute, required=True)
     parser.add_argument("--types", nargs="+", default=["iq3_s", "q5_K"])
     parser.add_argument("--probe-chunks", type=int, default=16)
     options = parser.parse_args()
