@@ -79,6 +79,13 @@ def sensitivity_clashes(config: PipelineConfig) -> Iterator[Clash]:
     if any(asked.corpus.same_text(text) for _, text in calibration):
         message = "is a calibration text too, on which errors are already kept small: take another"
         yield Clash(path=path, message=message)
+    decided = any(map(config.refines, config.variants)) and config.selection.corpus is None
+    if decided and asked.n_chunks is None:
+        message = (
+            "measures all of the probe text, of which `refine` needs half to decide on:"
+            " give a number, a text to choose on (`selection.corpus`), or `refine: null`"
+        )
+        yield Clash(path=("sensitivity", "n_chunks"), message=message)
 
 
 def selection_clashes(config: PipelineConfig) -> Iterator[Clash]:

@@ -126,6 +126,9 @@ def test_one_text_under_two_names_is_refused_before_anything_runs(same: Source) 
         pytest.param({"corpus": {"demo": "evaluation"}}, "figures would flatter", id="evaluation"),
         pytest.param({"corpus": {"demo": "calibration"}}, "calibration text too", id="calibration"),
         pytest.param({"corpus": {"demo": "probe"}, "types": ["q9"]}, "q9", id="type"),
+        pytest.param(
+            {"corpus": {"demo": "probe"}, "n_chunks": None}, "needs half to decide", id="no half"
+        ),
     ],
 )
 def test_a_section_that_cannot_work_is_refused(said: dict[str, object], message: str) -> None:
