@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TypeVar
 
 from llamacpp_pipeline.config.hub_file import HubFile
 from llamacpp_pipeline.config.schema import PipelineConfig
@@ -21,7 +20,8 @@ from llamacpp_pipeline.plan.candidates import (
     sets_of,
 )
 from llamacpp_pipeline.plan.datasets import dataset_steps
-from llamacpp_pipeline.plan.expansion import EVALUATION, REFERENCE, Expansion, taken
+from llamacpp_pipeline.plan.expansion import EVALUATION, REFERENCE, Expansion, part, taken
+from llamacpp_pipeline.plan.making import quantized
 from llamacpp_pipeline.plan.order import ordered
 from llamacpp_pipeline.plan.provenance import labelled
 from llamacpp_pipeline.plan.references import ReferenceFile, references_of
@@ -37,14 +37,12 @@ from llamacpp_pipeline.plan.sensitivity import (
     FETCH as FETCH_PROBE_TEXT,
 )
 from llamacpp_pipeline.plan.sensitivity import (
-    refinement,
     refuse_probing_on_others,
     sensitivity_steps,
-    weights_of,
 )
 from llamacpp_pipeline.plan.sources import HubCommit, Sources
 from llamacpp_pipeline.plan.step import Input, OutputRef, Plan, Step
-from llamacpp_pipeline.plan.targets import contexts, measure_of, target_params
+from llamacpp_pipeline.plan.targets import contexts
 from llamacpp_pipeline.plan.tasks import task_steps
 from llamacpp_pipeline.plan.texts import as_text, text_params, text_step
 from llamacpp_pipeline.stages import (
@@ -54,18 +52,13 @@ from llamacpp_pipeline.stages import (
     imatrix_check,
     imatrix_merge,
     inspect,
-    quantize_target,
     reference_file,
     weights,
 )
-from llamacpp_pipeline.stages.base import Frozen
 from llamacpp_pipeline.stages.fetch import FetchParams
 from llamacpp_pipeline.stages.kld import KldParams
 from llamacpp_pipeline.stages.perplexity import PerplexityParams
-from llamacpp_pipeline.stages.quantize import QuantizeParams
 
-NOTHING = Frozen()
-SomeParams = TypeVar("SomeParams", bound=Frozen)
 LOGITS = OutputRef(step="reference", output="logits")
 
 
@@ -283,42 +276,6 @@ def measured_for_choice(plan: Expansion, one: Candidate) -> Step:
     return measure(plan, one.variant.label, one.gguf)
 
 
-def quantized(plan: Expansion, variant: VariantConfig) -> Iterator[Step]:
-    """One variant's file, and before it what its types are refined by."""
-    step = quantization(plan, variant)
-    if plan.config.refines(variant):
-        yield refinement(plan, variant, step)
-    yield step
-
-
-def quantization(plan: Expansion, variant: VariantConfig) -> Step:
-    """One variant's file."""
-    inputs: dict[str, Input] = {"model": REFERENCE}
-    matrix = plan.imatrix
-    if variant.imatrix and matrix is not None:
-        inputs["imatrix"] = matrix
-    checked = ("check-imatrix",) if "imatrix" in inputs and plan.config.imatrix else ()
-    key = f"quantize/{variant.label}"
-    if variant.way != "ftype":
-        return sized(plan, variant, plan.step(key, params=NOTHING, inputs=inputs, after=checked))
-    params = part(QuantizeParams, variant)
-    return plan.step(key, params=params, inputs=inputs, after=checked)
-
-
-def sized(plan: Expansion, variant: VariantConfig, step: Step) -> Step:
-    """The same for a variant that is asked for by its size."""
-    inputs, after = dict(step.inputs), step.after
-    measure = measure_of(variant, plan.config, plan.sources)
-    if measure is not None:
-        inputs[measure.name] = measure.source
-        after = (*after, *measure.after)
-    measured = weights_of(variant, plan.config)
-    if measured is not None:
-        inputs["weights"] = measured
-    params, stage = target_params(variant), quantize_target.STAGE
-    return replace(step, stage=stage, params=params, inputs=inputs, after=after)
-
-
 def divergence(plan: Expansion, label: str, model: Input) -> Step:
     """The KLD of one GGUF. Of the reference itself it is the noise floor."""
     return plan.step(
@@ -344,8 +301,3 @@ def speed(plan: Expansion, label: str, model: Input) -> Iterator[Step]:
     """Tokens per second of one GGUF."""
     if plan.config.bench is not None:
         yield plan.step(f"bench/{label}", params=plan.config.bench, inputs={"model": model})
-
-
-def part(kind: type[SomeParams], whole: Frozen) -> SomeParams:
-    """The stage's own parameters out of a section that says more than they do."""
-    return kind(**{name: getattr(whole, name) for name in kind.model_fields})

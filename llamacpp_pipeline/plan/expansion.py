@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from llamacpp_pipeline.config.hub_file import HubFile
 from llamacpp_pipeline.config.schema import PipelineConfig
@@ -51,6 +51,9 @@ from llamacpp_pipeline.stages.base import Frozen, ToolStage
 
 REFERENCE = OutputRef(step="convert", output="gguf")
 EVALUATION = "fetch-evaluation"
+
+
+SomeParams = TypeVar("SomeParams", bound=Frozen)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,3 +192,8 @@ def taken(source: Source, step: str, *, member: HubFile | None) -> Input:
         return source
     name = None if member is None else member.unpacked
     return OutputRef(step=step, output="files", member=name)
+
+
+def part(kind: type[SomeParams], whole: Frozen) -> SomeParams:
+    """The stage's own parameters out of a section that says more than they do."""
+    return kind(**{name: getattr(whole, name) for name in kind.model_fields})

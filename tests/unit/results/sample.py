@@ -16,7 +16,7 @@ from llamacpp_pipeline.config.variants import VariantConfig
 from llamacpp_pipeline.datasets.imatrix_file import Entry, Imatrix
 from llamacpp_pipeline.datasets.imatrix_statistics import statistics
 from llamacpp_pipeline.datasets.registry import known_sets
-from llamacpp_pipeline.plan.expand import part
+from llamacpp_pipeline.plan.expansion import part
 from llamacpp_pipeline.plan.step import Input, Leaf, OutputRef, Plan, Step
 from llamacpp_pipeline.plan.targets import target_params
 from llamacpp_pipeline.results.record import Machine, OutputFile, RecordedInput, StepRecord
