@@ -150,8 +150,8 @@ def remeasured(
         marginal: For tensors and types, the divergence of the solution with that tensor at that
             type minus the solution's own, nats.
         scale: The solution's own divergence over what was predicted for it, by which all that was
-            not measured is multiplied. (Not what the steps say: they were chosen for looking
-            cheap, and are on average dearer than that.)
+            not measured is multiplied. (Not what the steps say: they were chosen for what the
+            curves say of them, and are no fair sample of the others.)
 
     """
     return {

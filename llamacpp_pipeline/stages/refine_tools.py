@@ -12,7 +12,6 @@ from pathlib import Path
 
 from llamacpp_pipeline.errors import StepFailedError, UnreadableOutputError
 from llamacpp_pipeline.process.command import Command, Runner
-from llamacpp_pipeline.process.runner import logged_output
 from llamacpp_pipeline.stages.curves import Curves, read_curves
 from llamacpp_pipeline.stages.probe_kept import reused_lines
 from llamacpp_pipeline.stages.probe_lines import Measurement
@@ -91,6 +90,10 @@ class Bench:
         """The floor and, by their names, those wanted for which there was time.
 
         `n_chunks`: at most; 0 for the whole text.
+
+        Raises:
+            UnreadableOutputError: where one is missing although the time was not limited.
+
         """
         named, plan = dict(wanted), self.scratch / "measure.jsonl"
         rows = (json.dumps({"id": id_, "tensors": dict(types)}) for id_, types in named.items())
@@ -107,7 +110,12 @@ class Bench:
             *("--chunks", str(n_chunks or -1)),
             *self.placement,
         )
-        return found_in(lines, named)
+        floor, found = found_in(lines, named)
+        missing = [name for name in named if name not in found]
+        if missing and minutes is None:
+            what = f"all {len(named)} measurements"
+            raise UnreadableOutputError(PROBE, what, (f"missing: {missing[0]}",))
+        return floor, found
 
     def _conditions(self, text: Path, n_chunks: int, background: Path | None) -> str:
         """What all lines of one file have in common; the folder is of one model and imatrix."""
@@ -119,7 +127,7 @@ class Bench:
     def _imatrix(self) -> tuple[str, ...]:
         return () if self.imatrix is None else ("--imatrix", str(self.imatrix))
 
-    def _run(self, tool: str, *arguments: str) -> str:
+    def _run(self, tool: str, *arguments: str) -> None:
         log = self.scratch / f"{tool}.log"
         environment = {k: v for k, v in os.environ.items() if k not in OWN_NAMES}
         command = Command(
@@ -131,7 +139,6 @@ class Bench:
         outcome = self.runner.run(command, Relay())
         if outcome.exit_code != 0:
             raise StepFailedError(f"{tool} ended with code {outcome.exit_code}")
-        return logged_output(log)
 
 
 class Relay:

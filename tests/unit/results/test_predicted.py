@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -12,7 +13,11 @@ from llamacpp_pipeline.report.measured import price_text
 from llamacpp_pipeline.report.refinements import refinement_lines, refinement_table
 from llamacpp_pipeline.results.assemble import results_document
 from llamacpp_pipeline.results.curve_fit import log_error
-from llamacpp_pipeline.results.document import document_from_json, document_json
+from llamacpp_pipeline.results.document import (
+    ResultsDocument,
+    document_from_json,
+    document_json,
+)
 from llamacpp_pipeline.results.predicted import Prediction
 from llamacpp_pipeline.results.run import RunRecords
 from llamacpp_pipeline.results.sensitivity import SensitivityFacts
@@ -189,10 +194,10 @@ def test_what_was_tried_for_a_file_stands_with_its_allocation() -> None:
     assert tried is not None
     assert (tried.kept, tried.validation_digest) == ("prior", None)
     assert [mix.name for mix in tried.mixes] == ["prior", "measured"]
-    document = SimpleNamespace(variants=[row])
-    assert "| **prior** | 0 |" in refinement_table(document)  # type: ignore[arg-type]
-    assert "+0.001000 ± 0.000400" in refinement_table(document)  # type: ignore[arg-type]
-    (line,) = refinement_lines(document)  # type: ignore[arg-type]
+    document = cast("ResultsDocument", SimpleNamespace(variants=[row]))
+    assert "| **prior** | 0 |" in refinement_table(document)
+    assert "+0.001000 ± 0.000400" in refinement_table(document)
+    (line,) = refinement_lines(document)
     assert "no decision was close" in line
 
 
