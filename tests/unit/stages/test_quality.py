@@ -205,7 +205,8 @@ def known() -> tuple[Option, ...]:
 def test_what_pins_a_tensor(
     said: dict[str, Any],
     name: str,
-    tied: bool,  # noqa: FBT001
+    *,
+    tied: bool,
     pin: str | None,
 ) -> None:
     assert pin_of(TargetRules(**said), name, tied=tied) == pin
